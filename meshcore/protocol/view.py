@@ -1,0 +1,40 @@
+"""What the topology says about one node: the routing side fills it in, the roster concludes from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class NodeStatus(IntEnum):
+    """How alive a node is believed to be."""
+
+    ALIVE = 0
+    SLOW = 1
+    WARNING = 2
+    DEAD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """One node as the link states of all origins show it, seen from one observer.
+
+    `reachable`: a chain of edges, advertised by both ends and none of them down, leads to it.
+    `hops`, `cost` (microseconds) and `next_hop` are 0, 0 and None where it is not reachable and for
+    the observer itself. `warn`: every usable edge to it is WARN. `gone` and `silent` count the
+    reachable neighbours of it whose edge to it is DOWN for that reason; `silent_for` is the smallest
+    silence that they reported, in seconds. `left`: its last link state says that it leaves.
+    """
+
+    node_id: str
+    incarnation: int
+    life: int
+    reachable: bool
+    hops: int = 0
+    cost: int = 0
+    next_hop: str | None = None
+    warn: bool = False
+    gone: int = 0
+    silent: int = 0
+    silent_for: float = 0.0
+    left: bool = False
