@@ -1,0 +1,110 @@
+"""meshcore: a set of machines as one addressable mesh.
+
+Nodes link up over ZeroMQ, route over several hops, know who is alive, and do work whose answers
+stream back. `Node` is a full member, `Controller` a node that sends work, `Config` every setting,
+`action` marks a function that others may call; the exceptions are one tree below `MeshError`.
+
+The public names are loaded on first use (PEP 562), so that `import meshcore`, and with it the
+command line, starts without ZeroMQ and MessagePack.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from meshcore.config import Config, Timings
+    from meshcore.controller import Controller, Pong, Responses
+    from meshcore.errors import (
+        AccessDeniedError,
+        ActionError,
+        BadPayloadError,
+        BusyError,
+        ClosedError,
+        ConfigError,
+        DeadlineExceededError,
+        MeshError,
+        PeerLostError,
+        ProtocolError,
+        RPCConnectionError,
+        RPCConnectionTimeoutError,
+        RPCError,
+        RPCNotFoundError,
+        RPCTimeoutError,
+        UnknownDirectiveError,
+        UnknownNodeError,
+        UnreachableError,
+        WorkCancelledError,
+    )
+    from meshcore.message import Header, Message
+    from meshcore.node import Link, Node
+    from meshcore.payload import Payload
+    from meshcore.protocol.view import NodeStatus
+    from meshcore.work.actions import action
+
+__version__ = "0.1.0"  # the same as in pyproject.toml; a test compares them
+
+__all__ = [  # noqa: RUF022 (by what they are for)
+    "Config",
+    "Controller",
+    "Header",
+    "Link",
+    "Message",
+    "Node",
+    "NodeStatus",
+    "Payload",
+    "Pong",
+    "Responses",
+    "Timings",
+    "__version__",
+    "action",
+    "AccessDeniedError",
+    "ActionError",
+    "BadPayloadError",
+    "BusyError",
+    "ClosedError",
+    "ConfigError",
+    "DeadlineExceededError",
+    "MeshError",
+    "PeerLostError",
+    "ProtocolError",
+    "RPCConnectionError",
+    "RPCConnectionTimeoutError",
+    "RPCError",
+    "RPCNotFoundError",
+    "RPCTimeoutError",
+    "UnknownDirectiveError",
+    "UnknownNodeError",
+    "UnreachableError",
+    "WorkCancelledError",
+]
+
+_MODULES = {
+    "Config": "meshcore.config",
+    "Controller": "meshcore.controller",
+    "Header": "meshcore.message",
+    "Link": "meshcore.node",
+    "Message": "meshcore.message",
+    "Node": "meshcore.node",
+    "NodeStatus": "meshcore.protocol.view",
+    "Payload": "meshcore.payload",
+    "Pong": "meshcore.controller",
+    "Responses": "meshcore.controller",
+    "Timings": "meshcore.config",
+    "action": "meshcore.work.actions",
+    **{name: "meshcore.errors" for name in __all__ if name.endswith("Error")},
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module 'meshcore' has no attribute {name!r}")
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value  # found without this function from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
