@@ -1,0 +1,178 @@
+"""The machine: what it is, and whether it is quiet enough to measure on.
+
+Foreign load turns 1.3 x into 1.7 x. So a round starts only when other processes leave the machine
+alone, and it is thrown away when they did not while it ran. "Other" is everything that is not this
+process or one of its descendants.
+
+`describe()` gives the facts that every table prints. `ForeignLoad` measures the share of one core
+that others used since `restart()`: busy time of all cores from the kernel's totals, minus the time
+of our own process tree (with its reaped children, so a child that ends is not counted as foreign).
+The totals come in ticks of 10 ms: windows below a third of a second say little.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+
+
+def describe() -> dict[str, object]:
+    """The facts without which a figure means nothing: cores, CPU, kernel, versions, date."""
+    import zmq
+
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "cores": os.cpu_count(),
+        "cpu": _cpu_model(),
+        "memory_mib": psutil.virtual_memory().total // 2**20,
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "implementation": sys.implementation.name,
+        "libzmq": zmq.zmq_version(),
+        "pyzmq": zmq.__version__,
+        "uvloop": package_version("uvloop"),
+        "msgpack": package_version("msgpack"),
+    }
+
+
+def package_version(name: str) -> str | None:
+    """Version of an installed distribution, or None where it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+class ForeignLoad:
+    """Share of one core that processes outside our own tree use."""
+
+    def __init__(self) -> None:
+        self._root = psutil.Process()
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a new window."""
+        self._busy, self._own, self._at = _busy_time(), _tree_time(self._root), time.monotonic()
+
+    def share(self) -> float:
+        """Cores used by others since `restart()`: 0.12 is 12 % of one core, 2.0 two full ones."""
+        elapsed = time.monotonic() - self._at
+        if elapsed <= 0:
+            return 0.0
+        busy = _busy_time() - self._busy
+        own = _tree_time(self._root) - self._own
+        return max(0.0, (busy - own) / elapsed)
+
+
+def _busy_time() -> float:
+    # Interrupt time is left out: on loopback it is the packets of the subjects themselves.
+    times = psutil.cpu_times()
+    return float(times.user + times.system + getattr(times, "nice", 0.0))
+
+
+def _tree_time(root: psutil.Process) -> float:
+    total = 0.0
+    for process in [root, *root.children(recursive=True)]:
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:  # it ended: its time is now in its parent's children_*
+            continue
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundLoad:
+    """What disturbed a round that was kept: share of a core, and the rounds lost before it."""
+
+    foreign: float
+    quiet: bool
+    thrown_away: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateSettings:
+    """When a round may start and when it counts. Durations in seconds, shares in cores."""
+
+    share_max: float = 0.12
+    sample: float = 0.5
+    wait_max: float = 30.0
+    repeats_max: int = 3
+
+
+class Gate:
+    """Waits for a quiet machine and judges the rounds; every wait and repeat is bounded."""
+
+    def __init__(
+        self,
+        settings: GateSettings,
+        *,
+        load: ForeignLoad | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._load = load or ForeignLoad()
+        self._sleep = sleep
+        self._say = say or _to_stderr
+
+    def wait_until_quiet(self) -> float:
+        """Return once others use less than the limit, or after `wait_max`; the last share seen."""
+        settings = self._settings
+        samples = max(1, round(settings.wait_max / settings.sample))
+        share = 0.0
+        for index in range(samples):
+            self._load.restart()
+            self._sleep(settings.sample)
+            share = self._load.share()
+            if share <= settings.share_max:
+                return share
+            if index == 0:
+                self._say(
+                    f"other processes use {share:.0%} of a core; "
+                    f"waiting up to {settings.wait_max:.0f} s for a quiet machine"
+                )
+        self._say(f"still {share:.0%} of a core after {settings.wait_max:.0f} s; measuring anyway")
+        return share
+
+    def run_round(self, measure: Callable[[], T], label: str) -> tuple[T, RoundLoad]:
+        """One round that counts: repeated while it was disturbed, then kept and marked so."""
+        thrown_away = 0
+        while True:
+            self.wait_until_quiet()
+            self._load.restart()
+            result = measure()
+            share = self._load.share()
+            quiet = share <= self._settings.share_max
+            if quiet or thrown_away >= self._settings.repeats_max:
+                if not quiet:
+                    self._say(f"{label}: kept, although others used {share:.0%} of a core")
+                return result, RoundLoad(foreign=share, quiet=quiet, thrown_away=thrown_away)
+            thrown_away += 1
+            self._say(f"{label}: others used {share:.0%} of a core; thrown away, once more")
+
+
+def _to_stderr(line: str) -> None:
+    print(f"bench: {line}", file=sys.stderr, flush=True)
