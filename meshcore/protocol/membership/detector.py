@@ -1,0 +1,387 @@
+"""Failure detector: how long each neighbour has been silent, and what our edge to it says.
+
+A neighbour is a linked node. While its connection is whole, silence alone costs it one step after
+the other: ALIVE, SLOW, WARNING (edge WARN), DEAD (edge DOWN); anything heard of it undoes them all
+at once. A lost connection is DEAD at once: status DEAD and edge DOWN always go together. What
+follows for the node itself (it may have other paths) is concluded elsewhere, from link states.
+
+Contract: methods named after the inputs return effects in order; an EdgeChanged comes before the
+NeighbourStatus that goes with it. `on_heard` is called for every packet and only writes an
+attribute; ages are looked at every `check_interval`, and a neighbour heard within `slow` costs one
+comparison there. Ages are ours: nothing that a peer says about time counts, except that an
+announced interval or lag buys it patience. Age never closes a connection.
+
+Complications:
+- A closed connection is SILENT until a probe says that every endpoint refuses: then GONE. Only a
+  connection that had been heard within `PROBE_AGE` was closed by its process; one that was frozen
+  before tells nothing.
+- Stalled: the transport's own heartbeats end the connection of a frozen host within 3.5 s, so who
+  is silent at `STALLED_AGE` over a whole connection has a stuck loop; it gets 3 x `dead`.
+- Our own pauses (SIGSTOP, suspend) and lag age nobody: a check more than two intervals late adds
+  its whole lateness to every last-heard time; lag, ours or announced, stretches `dead`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from meshcore.protocol.machine import Probe
+from meshcore.protocol.membership.events import (
+    BeatDue,
+    EdgeChanged,
+    EdgeRemoved,
+    NeighbourStatus,
+    Paused,
+)
+from meshcore.protocol.membership.timings import Timings, TimingsLike
+from meshcore.protocol.view import NodeStatus
+from meshcore.protocol.wire.records import DownReason, EdgeState
+
+PROBE_AGE = 1.0  # a connection heard more recently than this was closed by the other side
+STALLED_AGE = 3.75  # libzmq needs 2.4-3.5 s to find that a host is frozen
+STALLED_INTERVALS = 3  # beats overdue by this many of their announced intervals
+STALLED_PATIENCE = 3  # in `dead`
+LAG_FREE = 0.25  # lag up to this many seconds stretches nothing
+STRETCH_MAX = 8.0
+LAG_MAX = LAG_FREE * STRETCH_MAX  # more has no effect, and a long pause must wear off soon
+LAG_DECAY = 0.9  # per check: the own lag is the recent maximum
+JITTER = 0.1  # of both intervals, so that nodes do not fall into step
+
+DetectorEffect: TypeAlias = EdgeChanged | EdgeRemoved | NeighbourStatus | Probe | BeatDue | Paused
+
+_EDGE_OF = {
+    NodeStatus.ALIVE: EdgeState.UP,
+    NodeStatus.SLOW: EdgeState.UP,
+    NodeStatus.WARNING: EdgeState.WARN,
+    NodeStatus.DEAD: EdgeState.DOWN,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A neighbour as the detector sees it, frozen; `age`, `interval` and `lag` in seconds."""
+
+    node_id: str
+    status: NodeStatus
+    stalled: bool
+    linked: bool
+    age: float
+    interval: float
+    lag: float
+
+
+@dataclass(slots=True)
+class _Peer:
+    node_id: str
+    incarnation: int
+    life: int
+    urls: tuple[str, ...]
+    interval: float  # as announced
+    heard_at: float
+    lag: float = 0.0  # as announced
+    linked: bool = True
+    probing: bool = False
+    status: NodeStatus = NodeStatus.ALIVE
+    stalled: bool = False
+    listed: bool = True  # whether our link state has the edge
+    reason: DownReason = DownReason.NONE
+    age: float = 0.0  # as our link state tells it
+    down_at: float = 0.0
+
+
+class Detector:
+    """Watches the neighbours of one node. `rng` only jitters the two intervals."""
+
+    def __init__(self, timings: TimingsLike, *, rng: random.Random, now: float) -> None:
+        self._timings = Timings.of(timings)
+        self._rng = rng
+        self._peers: dict[str, _Peer] = {}
+        self._lag = 0.0
+        self._check_at: float | None = None  # None while there is nobody to watch
+        self._beat_at = now + self._jittered(self._timings.send_alive_interval)
+
+    # -- inputs of the links ---------------------------------------------------------------------
+
+    def on_link_up(
+        self,
+        node_id: str,
+        *,
+        incarnation: int,
+        life: int,
+        interval: float,
+        urls: Sequence[str],
+        now: float,
+    ) -> list[DetectorEffect]:
+        """A link is up: a beat came each way. `urls`: where a probe may ask for its process."""
+        old = self._peers.get(node_id)
+        peer = _Peer(node_id, incarnation, life, tuple(urls), interval, heard_at=now)
+        self._peers[node_id] = peer
+        if self._check_at is None:
+            self._check_at = now + self._jittered(self._timings.check_interval)
+        effects: list[DetectorEffect] = []
+        was = old.status if old else NodeStatus.DEAD
+        if _EDGE_OF[was] is not EdgeState.UP:
+            effects.append(EdgeChanged(node_id, EdgeState.UP))
+        if old is None or was is not NodeStatus.ALIVE or old.life != life:
+            effects.append(self._status_of(peer, was))
+        return effects
+
+    def on_heard(self, node_id: str, now: float) -> Sequence[DetectorEffect]:
+        """A beat, users' work or an ack came over the link (not a probe, not repair)."""
+        peer = self._peers.get(node_id)
+        if peer is None or not peer.linked:  # a frame that was still queued: normal
+            return ()
+        peer.heard_at = now
+        if peer.status is NodeStatus.ALIVE:
+            return ()
+        return self._become(peer, NodeStatus.ALIVE, now)
+
+    def on_beat(
+        self, node_id: str, interval: float, lag: float, now: float
+    ) -> Sequence[DetectorEffect]:
+        """A beat came, with the interval and the loop lag that its sender announces (seconds)."""
+        peer = self._peers.get(node_id)
+        if peer is not None:
+            peer.interval, peer.lag = interval, lag
+        return self.on_heard(node_id, now)
+
+    def on_link_down(
+        self, node_id: str, *, orderly: bool, outbound_local: bool, now: float
+    ) -> list[DetectorEffect]:
+        """The connection is lost, or was closed on purpose by either side (`orderly`).
+
+        `outbound_local`: over loopback or ipc, of a peer that listens nowhere: nothing can be
+        probed, and only the end of its process closes such a connection.
+        """
+        peer = self._peers.get(node_id)
+        if peer is None or not peer.linked:
+            return []
+        peer.linked = False
+        if peer.status is NodeStatus.DEAD:  # by age: the edge says so already
+            if not peer.listed:
+                self._forget(node_id)
+            return []
+        age = max(0.0, now - peer.heard_at - self._pause(now))
+        peer.age = min(age, self._timings.dead)
+        if orderly:
+            return self._become(peer, NodeStatus.DEAD, now, reason=DownReason.NONE)
+        recent = age < PROBE_AGE
+        if recent and outbound_local:
+            return self._become(peer, NodeStatus.DEAD, now, reason=DownReason.GONE)
+        effects = self._become(peer, NodeStatus.DEAD, now, reason=DownReason.SILENT)
+        if recent and peer.urls:
+            peer.probing = True
+            effects.append(Probe(node_id, peer.urls))
+        return effects
+
+    def on_probe(self, node_id: str, gone: bool, now: float) -> list[DetectorEffect]:
+        """The answer to Probe: `gone` where every endpoint refused."""
+        peer = self._peers.get(node_id)
+        if peer is None or not peer.probing:  # linked again, left or forgotten meanwhile
+            return []
+        peer.probing = False
+        if not gone:
+            return []
+        peer.reason = DownReason.GONE
+        return [EdgeChanged(node_id, EdgeState.DOWN, peer.reason, peer.age)] if peer.listed else []
+
+    def on_left(self, node_id: str) -> list[DetectorEffect]:
+        """The node that is linked now said that it leaves: it is no neighbour any more."""
+        peer = self._peers.get(node_id)
+        self._forget(node_id)
+        return [EdgeRemoved(node_id)] if peer is not None and peer.listed else []
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def set_timings(self, timings: TimingsLike, now: float) -> list[DetectorEffect]:
+        """Judge everybody anew, in both directions, and announce the new interval at once."""
+        effects: list[DetectorEffect] = []
+        self._forgive_pause(now, effects)
+        self._timings = Timings.of(timings)
+        for peer in self._peers.values():
+            if peer.linked:
+                target, stalled = self._judge(peer, now)
+                effects += self._worsen(peer, target, stalled, now)
+                if (target, stalled) != (peer.status, peer.stalled):
+                    effects += self._become(peer, target, now, stalled=stalled)
+        if self._peers:
+            self._check_at = now + self._jittered(self._timings.check_interval)
+        return [*effects, *self._beat(now)]
+
+    def on_tick(self, now: float) -> list[DetectorEffect]:
+        """Look at the ages, and beat, when it is time. Drain the sockets first."""
+        effects: list[DetectorEffect] = []
+        if self._check_at is not None and now >= self._check_at:
+            self._check(now, effects)
+        if now >= self._beat_at:
+            effects += self._beat(now)
+        return effects
+
+    def next_deadline(self) -> float:
+        """When to call `on_tick` next."""
+        return self._beat_at if self._check_at is None else min(self._beat_at, self._check_at)
+
+    # -- reads -----------------------------------------------------------------------------------
+
+    def edges(self) -> list[EdgeChanged]:
+        """Our end of every edge that our link state must list."""
+        return [self._edge_of(peer) for peer in self._peers.values() if peer.listed]
+
+    def neighbours(self, now: float) -> list[Neighbour]:
+        """Every linked node, and those lost less than `remove` ago."""
+        return [
+            Neighbour(
+                node_id=peer.node_id,
+                status=peer.status,
+                stalled=peer.stalled,
+                linked=peer.linked,
+                age=max(0.0, now - peer.heard_at),
+                interval=peer.interval,
+                lag=peer.lag,
+            )
+            for peer in self._peers.values()
+        ]
+
+    @property
+    def lag(self) -> float:
+        """How late our own loop ran recently, in seconds (at most `LAG_MAX`)."""
+        return self._lag
+
+    def check_invariants(self) -> None:
+        """Assert that what is stored twice agrees."""
+        assert (self._check_at is not None) == bool(self._peers)
+        for node_id, peer in self._peers.items():
+            dead = peer.status is NodeStatus.DEAD
+            assert peer.node_id == node_id
+            assert peer.linked or dead, "a lost connection is DEAD"
+            assert peer.listed or (dead and peer.linked), "only a whole, DEAD one is not listed"
+            assert not peer.stalled or peer.status is NodeStatus.WARNING
+            assert not peer.probing or not peer.linked
+            assert dead or (peer.reason, peer.age) == (DownReason.NONE, 0.0)
+
+    # -- decisions -------------------------------------------------------------------------------
+
+    def _check(self, now: float, effects: list[DetectorEffect]) -> None:
+        assert self._check_at is not None
+        self._lag = min(LAG_MAX, max(now - self._check_at, self._lag * LAG_DECAY))
+        self._forgive_pause(now, effects)
+        self._check_at = now + self._jittered(self._timings.check_interval)
+        recent = now - self._timings.slow
+        for peer in list(self._peers.values()):
+            if peer.heard_at >= recent:  # holds for lost ones too: nothing of theirs is due yet
+                continue
+            if peer.linked:
+                target, stalled = self._judge(peer, now)
+                effects += self._worsen(peer, target, stalled, now)
+            if peer.status is NodeStatus.DEAD and now - peer.down_at >= self._timings.remove:
+                self._unlist(peer, effects)
+
+    def _forgive_pause(self, now: float, effects: list[DetectorEffect]) -> None:
+        pause = self._pause(now)
+        if not pause:
+            return
+        effects.append(Paused(pause))
+        for peer in self._peers.values():  # `min`: who was heard after the pause
+            peer.heard_at = min(now, peer.heard_at + pause)
+            peer.down_at = min(now, peer.down_at + pause)
+
+    def _judge(self, peer: _Peer, now: float) -> tuple[NodeStatus, bool]:
+        """What the silence of a whole connection makes of a peer: its status, and if stalled."""
+        timings, age = self._timings, now - peer.heard_at
+        if age <= timings.slow:
+            return NodeStatus.ALIVE, False
+        if age <= timings.warn:
+            return NodeStatus.SLOW, False
+        overdue = age - peer.interval
+        stalled = (
+            timings.dead > STALLED_AGE
+            and age >= STALLED_AGE
+            and overdue >= STALLED_INTERVALS * peer.interval
+        )
+        dead = timings.dead * self._stretch(peer)
+        if stalled:
+            dead = max(dead, timings.dead * STALLED_PATIENCE)
+        if age <= dead:
+            return NodeStatus.WARNING, stalled
+        return NodeStatus.DEAD, False
+
+    def _worsen(
+        self, peer: _Peer, target: NodeStatus, stalled: bool, now: float
+    ) -> list[DetectorEffect]:
+        """Step down to `target`, one event a step. Time alone never makes anybody better."""
+        effects: list[DetectorEffect] = []
+        while peer.status < target:
+            step = NodeStatus(peer.status + 1)
+            if step is NodeStatus.DEAD:
+                peer.age = self._timings.dead  # what was patience beyond it must not count twice
+            last = step is target
+            effects += self._become(peer, step, now, stalled=stalled and last)
+        if peer.status is target and stalled and not peer.stalled:
+            effects += self._become(peer, target, now, stalled=True)
+        return effects
+
+    def _become(
+        self,
+        peer: _Peer,
+        status: NodeStatus,
+        now: float,
+        *,
+        stalled: bool = False,
+        reason: DownReason = DownReason.SILENT,
+    ) -> list[DetectorEffect]:
+        """The one place that assigns a status, with the edge that belongs to it."""
+        was, peer.status, peer.stalled = peer.status, status, stalled
+        effects: list[DetectorEffect] = []
+        if status is NodeStatus.DEAD:
+            peer.reason, peer.down_at = reason, now
+        else:
+            peer.reason, peer.age = DownReason.NONE, 0.0
+        if _EDGE_OF[status] is not _EDGE_OF[was]:
+            peer.listed = True
+            effects.append(self._edge_of(peer))
+        effects.append(self._status_of(peer, was))
+        return effects
+
+    def _unlist(self, peer: _Peer, effects: list[DetectorEffect]) -> None:
+        if peer.listed:
+            peer.listed = False
+            effects.append(EdgeRemoved(peer.node_id))
+        if not peer.linked:
+            self._forget(peer.node_id)
+
+    def _forget(self, node_id: str) -> None:
+        self._peers.pop(node_id, None)
+        if not self._peers:
+            self._check_at = None
+
+    def _beat(self, now: float) -> list[DetectorEffect]:
+        self._beat_at = now + self._jittered(self._timings.send_alive_interval)
+        return [BeatDue(self._lag)]
+
+    def _pause(self, now: float) -> float:
+        """How long our process has not run, if it is so long that it must not age anybody."""
+        late = 0.0 if self._check_at is None else now - self._check_at
+        return late if late > 2 * self._timings.check_interval else 0.0
+
+    def _stretch(self, peer: _Peer) -> float:
+        return min(STRETCH_MAX, max(1.0, self._lag / LAG_FREE, peer.lag / LAG_FREE))
+
+    def _jittered(self, interval: float) -> float:
+        return interval * self._rng.uniform(1 - JITTER, 1 + JITTER)
+
+    def _edge_of(self, peer: _Peer) -> EdgeChanged:
+        return EdgeChanged(peer.node_id, _EDGE_OF[peer.status], peer.reason, peer.age)
+
+    def _status_of(self, peer: _Peer, was: NodeStatus) -> NeighbourStatus:
+        return NeighbourStatus(
+            peer.node_id,
+            peer.incarnation,
+            peer.life,
+            old=was,
+            new=peer.status,
+            stalled=peer.stalled,
+            stretch=self._stretch(peer),
+        )
