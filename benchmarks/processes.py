@@ -115,7 +115,8 @@ class Worker:
 
     def stop(self) -> None:
         """End the child and everything it started. Harmless when it is gone."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -32,7 +32,7 @@ class Port:
         self._queues: dict[bytes, list[Message]] = {}
         self._flush_scheduled = False
         self._pack = msgpack.Packer(autoreset=True).pack
-        self._loop.add_reader(socket.getsockopt(zmq.FD), self._drain)
+        self._loop.add_reader(int(socket.getsockopt(zmq.FD)), self._drain)
         self._loop.call_soon(self._drain)
 
     def send_now(self, to: bytes, message: Message) -> None:
@@ -63,12 +63,12 @@ class Port:
 
     def _look_again(self) -> None:
         # A send may have consumed the descriptor's edge: what arrived meanwhile shows only here.
-        if self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        if int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             self._loop.call_soon(self._drain)
 
     def _drain(self) -> None:
         socket = self._socket
-        while socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             sender = socket.recv(zmq.DONTWAIT) if self._is_router else b""
             self._on_batch(sender, msgpack.unpackb(socket.recv(zmq.DONTWAIT), use_list=True))
         if self._queues:

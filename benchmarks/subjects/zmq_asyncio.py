@@ -1,4 +1,4 @@
-"""zmq.asyncio, as pyzmq documents it: ROUTER and DEALER, one message per call, a future per call."""
+"""zmq.asyncio, as pyzmq documents it: ROUTER and DEALER, a message and a future per call."""
 
 from __future__ import annotations
 
