@@ -1,0 +1,141 @@
+"""`meshctl`: the group of all commands, and the one place where errors become exit codes.
+
+The group is lazy: it knows the name, the module and the one-line help of each command from a
+table, so that `meshctl --help` and a wrong name load no command at all, let alone ZeroMQ.
+
+`main` never lets a traceback out: what a command raises becomes one line on stderr (or, with
+--json, `{"error": …}` as the last line on stdout) and an exit code; see `failure.py`. A closed
+pipe (`| head`) ends quietly with 0: the reader has had what it wanted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn, TextIO
+
+import click
+
+from meshcore.cli import failure
+
+# name -> (module, one-line help); the command is the attribute `command` of its module.
+COMMANDS = {
+    "demo": ("demo", "Show a mesh of three nodes on this machine."),
+    "run": ("run", "Run a node until it is interrupted."),
+    "nodes": ("nodes", "List the nodes of the mesh."),
+    "ping": ("ping", "Measure the way to a node and back."),
+    "send": ("send", "Have a node do something and print what it answers."),
+    "actions": ("actions", "List what can be called, and where."),
+    "edges": ("edges", "List the links between nodes with their cost."),
+    "route": ("route", "Show the way to a node."),
+    "status": ("status", "Show how a node is connected, or why it is not."),
+    "wait": ("wait", "Wait until nodes can be reached."),
+    "config": ("config", "Show or check the settings of a node."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"meshcore.cli.{COMMANDS[cmd_name][0]}")
+        found = module.command
+        if not isinstance(found, click.Command):
+            raise TypeError(f"meshcore.cli.{cmd_name}.command is no command")
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            hint = failure.did_you_mean(name, COMMANDS)
+            raise click.UsageError(f"no command '{name}'{hint} (meshctl --help)")
+        return super().resolve_command(ctx, args)
+
+
+def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        import meshcore
+
+        click.echo(f"meshctl {meshcore.__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Try it: meshctl demo.  Help on one command: meshctl COMMAND --help.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version.",
+)
+def cli() -> None:
+    """Run a node of a meshcore mesh, and look at a mesh or have it work through a node.
+
+    Every command but run and demo attaches to a node: the one that runs on this machine, or the
+    one that --via (or MESHCORE_VIA) names by id or by URL.
+
+    Exit codes: 0 done, 1 the remote side failed, 2 usage or configuration, 3 unreachable or
+    unknown node, 4 timed out, 5 denied, 6 busy, 130 interrupted.
+    """
+
+
+def run_cli(argv: Sequence[str]) -> int:
+    """Run one command line; the exit code. Raises nothing that a command can cause."""
+    for stream in (sys.stdout, sys.stderr):
+        _never_fail_on_a_character(stream)
+    asked = failure.Asked.from_argv(argv)
+    try:
+        result = cli.main(args=list(argv), prog_name="meshctl", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_stdout()
+        return 0
+    except (Exception, KeyboardInterrupt) as error:
+        try:
+            return failure.report(error, asked)
+        except BrokenPipeError:
+            _drop_stdout()
+            return failure.exit_code(error)
+    return result if isinstance(result, int) else 0
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """The entry point of the `meshctl` script and of `python -m meshcore`."""
+    sys.exit(run_cli(sys.argv[1:] if argv is None else argv))
+
+
+def _never_fail_on_a_character(stream: TextIO | None) -> None:
+    """A terminal that knows no `→` shows an escape instead of a traceback."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
+
+
+def _drop_stdout() -> None:
+    """Lead what is still buffered to nowhere, or the interpreter complains when it exits."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError, AttributeError):  # not a real file: nothing to drop
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)

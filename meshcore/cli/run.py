@@ -1,0 +1,244 @@
+"""`meshctl run`: a node, until it is interrupted.
+
+With --json the first line on stdout is `{"event": "ready", …}`; links that come and go follow, one
+object a line. Without it the same is told to people. Logs go to stderr. Neither ever holds the node
+up (`outlet.py`).
+
+SIGINT and SIGTERM leave the mesh in good order, a second one ends at once. SIGHUP reads the
+configuration again, applies what can change while the node runs and names what cannot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import platform
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from meshcore.cli import render
+from meshcore.cli.attach import is_live
+from meshcore.cli.failure import one_line, stdout_is_terminal
+from meshcore.cli.home import Home, resolve
+from meshcore.cli.interrupts import add_signal_handler, end_now
+from meshcore.cli.options import examples
+from meshcore.cli.outlet import Outlet, OutletHandler
+from meshcore.errors import ConfigError
+from meshcore.paths import socket_path
+from meshcore.urls import is_wildcard, parse_url
+
+if TYPE_CHECKING:
+    from meshcore import Node
+
+_LOG = logging.getLogger("meshcore.cli")
+
+
+@click.command(
+    epilog=examples(
+        "meshctl run --id alpha --plugin demo",
+        "meshctl run --id beta --plugin demo --peer 127.0.0.1",
+        "meshctl run --config /etc/meshcore/gamma.toml",
+        "meshctl run --listen tcp://*:7323 --insecure",
+    )
+)
+@click.option("--config", "file", type=click.Path(path_type=Path), help="A TOML file of settings.")
+@click.option("--id", "node_id", metavar="ID", help="The node's name, unique in its mesh.")
+@click.option("--listen", multiple=True, metavar="URL", help="Listen here; port 0: any free one.")
+@click.option("--peer", "peers", multiple=True, metavar="URL", help="Link up with the node there.")
+@click.option("--plugin", "plugins", multiple=True, metavar="MOD", help="Offer its actions.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the node keeps its data.")
+@click.option("--mesh", metavar="NAME", help="Link up with nodes of this mesh only.")
+@click.option("--max-workers", type=int, metavar="N", help="Run at most N actions at a time.")
+@click.option("--organization", metavar="ORG", help="Shown beside the node.")
+@click.option("--registry", is_flag=True, help="Keep the mesh's catalogue.")
+@click.option("--http", metavar="HOST:PORT", help="Serve the catalogue and the live page there.")
+@click.option("--insecure", is_flag=True, help="Let anyone who reaches the node join it.")
+@click.option(
+    "--log-level", metavar="LEVEL", help="debug, info, warning or error.  [default: warning]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.option("--traceback", is_flag=True, hidden=True)  # as every command takes it
+def command(*, file: Path | None, as_json: bool, traceback: bool, **flags: Any) -> None:
+    """Run a node until it is interrupted.
+
+    It listens on tcp://127.0.0.1:7323 if nothing says where to listen or whom to dial, and always
+    on a socket for the commands of this user on this machine. Flags come before MESHCORE_* in the
+    environment, that before the file, that before the defaults (meshctl config show).
+    """
+    home = resolve(flags, file=file, keep=True)
+    if is_live(socket_path(home.config.node_id)):
+        raise ConfigError(
+            f"a node '{home.config.node_id}' runs here already; choose another --id or stop it"
+        )
+    _Service(home, flags, file, as_json=as_json).run()
+
+
+class _Service:
+    """One run of a node: what it prints, and how signals reach it."""
+
+    def __init__(
+        self, home: Home, flags: dict[str, Any], file: Path | None, *, as_json: bool
+    ) -> None:
+        self._home = home
+        self._flags = flags
+        self._file = file
+        self._json = as_json
+        self._signals: list[int] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended = asyncio.Event()
+
+    def run(self) -> None:
+        """Return when the node has left. Raises ConfigError where it cannot start."""
+        from meshcore import Node
+
+        self._out = Outlet(sys.stdout, on_closed=self._reader_has_gone)
+        self._log = Outlet(sys.stderr)
+        handler = OutletHandler(self._log)
+        handler.setFormatter(
+            logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S")
+        )
+        root = logging.getLogger()
+        root.addHandler(handler)
+        self._set_log_level(self._home)
+        self._node = Node(self._home.with_local_socket())
+        try:
+            self._node.run(self._app)
+            if self._signals or self._loop is not None:
+                self._tell({"event": "left"}, f"{self._node.node_id} has left the mesh")
+        finally:
+            root.removeHandler(handler)
+            self._log.close()
+            self._out.close()
+
+    async def _app(self) -> None:
+        """Runs while the node does; when it returns, the node leaves."""
+        self._loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            add_signal_handler(self._loop, number, self._on_signal)
+        add_signal_handler(self._loop, signal.SIGHUP, self._on_reload)
+        self._node.connectivity.on_link(self._on_link)
+        self._tell_ready()
+        for key in self._home.config.reserved_in_use():
+            _LOG.warning("%s has no effect in this version yet", key)
+        await self._ended.wait()
+
+    def _on_signal(self, number: int) -> None:
+        self._signals.append(number)
+        if len(self._signals) > 1:
+            path = socket_path(self._node.node_id)
+            end_now(number, lambda: path.unlink(missing_ok=True))
+        self._ended.set()
+
+    def _reader_has_gone(self) -> None:
+        """Nobody reads on, as in `| head`: that is the end of it, from the thread that writes."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._ended.set)
+
+    def _tell(self, event: dict[str, Any], text: str) -> None:
+        self._out.line(
+            json.dumps(render.to_json(event), ensure_ascii=False) if self._json else text
+        )
+
+    def _tell_ready(self) -> None:
+        node, local = self._node, self._home.local_url
+        listen = [url for url in node.endpoints if url != local]
+        event = {"event": "ready", "node_id": node.node_id, "listen": listen, "http": None}
+        self._tell({**event, "socket": local, "pid": os.getpid()}, ready_text(node, listen))
+
+    def _on_link(self, event: Any) -> None:
+        stamp = time.strftime("%H:%M:%S")
+        state = "up" if event.up else "down"
+        where = f" ({event.url})" if event.up and event.url else ""
+        why = f": {event.reason}" if event.reason else ""
+        text = one_line(f"{stamp}  link to {event.node_id} {state}{where}{why}")
+        if stdout_is_terminal():
+            text = click.style(text, fg="green" if event.up else "yellow")
+        self._tell(
+            {
+                "event": "link",
+                "node_id": event.node_id,
+                "up": event.up,
+                "reason": event.reason,
+                "url": event.url,
+            },
+            text,
+        )
+
+    def _on_reload(self, number: int) -> None:
+        """SIGHUP: what cannot be used is named, and nothing changes."""
+        try:
+            fresh = resolve(self._flags, file=self._file, keep=False)
+            changed = self._home.config.differences(fresh.config)
+            applied = self._apply(fresh, changed)
+        except ConfigError as error:
+            _LOG.error("configuration not applied: %s", error)
+            self._tell(
+                {"event": "configuration", "applied": [], "error": str(error)},
+                f"configuration not applied: {one_line(str(error))}",
+            )
+            return
+        kept = [key for key in changed if key not in applied]
+        parts = [f"applied {', '.join(applied)}"] if applied else []
+        if kept:
+            parts.append(f"cannot change while running: {', '.join(kept)} (restart the node)")
+        text = "; ".join(parts) or "nothing has changed"
+        self._tell(
+            {"event": "configuration", "applied": applied, "cannot_change": kept},
+            f"configuration read again: {text}",
+        )
+
+    def _apply(self, fresh: Home, changed: tuple[str, ...]) -> list[str]:
+        """Change what can change while the node runs; the keys of it."""
+        old, new = self._home.config, fresh.config
+        applied = []
+        if any(key.startswith("timings.") for key in changed):
+            self._node.connectivity.set_timings(**vars(new.timings))
+            applied += [key for key in changed if key.startswith("timings.")]
+        if "peers" in changed:
+            for url in [url for url in old.peers if url not in new.peers]:
+                self._node.remove_peer(url)
+            for url in [url for url in new.peers if url not in old.peers]:
+                self._node.add_peer(url)
+            applied.append("peers")
+        if "log_level" in changed:
+            self._set_log_level(fresh)
+            applied.append("log_level")
+        # The rest stays as it was, so that the next SIGHUP names it again.
+        live = {key: new.get(key) for key in applied if "." not in key}
+        if any(key.startswith("timings.") for key in applied):
+            live["timings"] = vars(new.timings)
+        config = type(old).from_dict({**old.to_dict(), **live})
+        self._home = Home(config, fresh.sources, fresh.file)
+        return applied
+
+    @staticmethod
+    def _set_log_level(home: Home) -> None:
+        # Links that come and go are told on stdout here, so that info would say them twice.
+        level = home.config.log_level if home.sources["log_level"] != "default" else "warning"
+        logging.getLogger().setLevel(level.upper())
+
+
+def ready_text(node: Node, listen: list[str]) -> str:
+    """What a person wants to know when the node is up: where it is and how to join it."""
+    lines = [f"{node.node_id} is up"]
+    if listen:
+        lines += [f"  listens on  {url}" for url in listen]
+        lines.append(f"  to join it  meshctl run --peer {_dialable(listen[0])}")
+    else:
+        lines.append("  listens nowhere, it only dials: " + ", ".join(node.config.peers))
+    lines.append(f"  look at it  meshctl status --via {node.node_id}    (Ctrl-C ends it)")
+    return "\n".join(lines)
+
+
+def _dialable(url: str) -> str:
+    parsed = parse_url(url)
+    if not is_wildcard(parsed):
+        return url
+    return f"tcp://{platform.node() or 'HOST'}:{parsed.port}"
