@@ -1,9 +1,9 @@
-"""What the topology says about one node: the routing side fills it in, the roster concludes from it."""
+"""What the topology says about one node: routing fills it in, the roster concludes from it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class NodeStatus(IntEnum):
@@ -15,15 +15,15 @@ class NodeStatus(IntEnum):
     DEAD = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(NamedTuple):  # made by the thousand: a frozen dataclass costs 2 µs, this 0.3
     """One node as the link states of all origins show it, seen from one observer.
 
     `reachable`: a chain of edges, advertised by both ends and none of them down, leads to it.
     `hops`, `cost` (microseconds) and `next_hop` are 0, 0 and None where it is not reachable and for
     the observer itself. `warn`: every usable edge to it is WARN. `gone` and `silent` count the
-    reachable neighbours of it whose edge to it is DOWN for that reason; `silent_for` is the smallest
-    silence that they reported, in seconds. `left`: its last link state says that it leaves.
+    reachable neighbours of it whose edge to it is DOWN for that reason; `silent_for` is the
+    smallest silence that they reported, in seconds. `left`: its last link state says that it
+    leaves.
     """
 
     node_id: str
