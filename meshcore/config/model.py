@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from meshcore.config import layers
 from meshcore.config.settings import Setting, SettingError, setting, settings_of
 from meshcore.identity import new_node_id
 from meshcore.urls import is_loopback, parse_url
@@ -206,9 +207,7 @@ class Config:
         Raises:
             ConfigError: naming the file or variable, the key and what was expected.
         """
-        from meshcore.config.load import load
-
-        return load(path, env=env, overrides=overrides)
+        return cls._from_layers(layers.read(SETTINGS, path, env=env, overrides=overrides))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, origin: str = "") -> Config:
@@ -217,9 +216,21 @@ class Config:
         Raises:
             ConfigError: an unknown key, or a value that cannot be used.
         """
-        from meshcore.config.load import from_layers, layer
+        said = layers.layer(SETTINGS, values, origin or "argument", named=bool(origin))
+        return cls._from_layers([said])
 
-        return from_layers([layer(values, origin or "argument", named=bool(origin))])
+    @classmethod
+    def _from_layers(cls, strongest_first: Sequence[layers.Layer]) -> Config:
+        said = layers.merged(strongest_first)
+        values = {key: each.value for key, each in said.items()}
+        timings = {name: values.pop(key) for name, key in _TIMING_KEYS if key in values}
+        try:
+            config = cls(timings=Timings(**timings), **values)
+        except SettingError as error:
+            raise layers.with_origin(error, said) from None
+        config._sources.clear()  # what it guessed as long as it had nothing better
+        config._sources.update({key: each.origin for key, each in said.items()})
+        return config
 
     def to_dict(self) -> dict[str, Any]:
         """A nested dict of plain values (JSON can hold it); `from_dict` makes the same again."""
@@ -278,6 +289,7 @@ def _made_up_id() -> str:
 _OWN_SETTINGS = settings_of(Config)
 _TIMING_SETTINGS = settings_of(Timings, "timings.")
 _OWN = tuple(_OWN_SETTINGS)
-_TIMINGS = tuple(key.removeprefix("timings.") for key in _TIMING_SETTINGS)
+_TIMING_KEYS = tuple((key.removeprefix("timings."), key) for key in _TIMING_SETTINGS)
+_TIMINGS = tuple(name for name, _ in _TIMING_KEYS)
 
 SETTINGS: dict[str, Setting] = {**_OWN_SETTINGS, **_TIMING_SETTINGS}

@@ -1,8 +1,8 @@
 """Where settings come from: flags, environment, file, defaults, the first that says one wins.
 
 Each place is read into a layer, flat keys to value and origin, without a judgement on how they fit
-together; the layers are then merged and become one Config, whose own checks run once. An error
-text begins with the origin of the value at fault, as in
+together. The layers are then merged and become one Config, whose own checks run once; an error text
+begins with the origin of the value at fault, as in
 `meshcore.toml: timings.warn = 0.5 must be greater than timings.slow = 1.0`.
 """
 
@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from meshcore.config.model import SETTINGS, Config, Timings
 from meshcore.config.settings import Setting, SettingError, did_you_mean
 from meshcore.errors import ConfigError
 
@@ -35,39 +34,42 @@ class Said(NamedTuple):
 
 
 Layer = dict[str, Said]
+Settings = Mapping[str, Setting]
 
 
-def load(
+def read(
+    settings: Settings,
     path: str | Path | None,
     *,
     env: Mapping[str, str] | None,
     overrides: Mapping[str, Any] | None,
-) -> Config:
-    """See `Config.load`."""
-    flags = layer(overrides or {}, FLAG, named=False)
-    variables = environment_layer(os.environ if env is None else env)
-    layers = [flags, variables]
+) -> list[Layer]:
+    """All that is said, the strongest first; for the arguments see `Config.load`."""
+    found = [
+        layer(settings, overrides or {}, FLAG, named=False),
+        environment_layer(settings, os.environ if env is None else env),
+    ]
     if path is None:
-        path = _file_in_data_dir(layers)
+        path = _file_in_data_dir(found)
     if path is not None:
-        layers.append(file_layer(path))
-    return from_layers(layers)
+        found.append(file_layer(settings, path))
+    return found
 
 
-def layer(values: Mapping[str, Any], origin: str, *, named: bool) -> Layer:
+def layer(settings: Settings, values: Mapping[str, Any], origin: str, *, named: bool) -> Layer:
     """Flatten and check nested values; `named`: error texts begin with the origin."""
     prefix = f"{origin}: " if named else ""
     said: Layer = {}
     for key, value in _flat(values, prefix):
-        if key not in SETTINGS:
-            hint = did_you_mean(key, SETTINGS) or "; `meshctl config show` lists them all"
+        if key not in settings:
+            hint = did_you_mean(key, settings) or "; `meshctl config show` lists them all"
             raise ConfigError(f"{prefix}unknown setting '{key}'{hint}")
         if value is not None:  # as flags are that nobody gave
-            said[key] = Said(_checked(SETTINGS[key], value, prefix), origin, prefix)
+            said[key] = Said(_checked(settings[key], value, prefix), origin, prefix)
     return said
 
 
-def file_layer(path: str | Path) -> Layer:
+def file_layer(settings: Settings, path: str | Path) -> Layer:
     """What a TOML file says; relative paths in it begin at its own directory."""
     try:
         with Path(path).open("rb") as file:
@@ -80,13 +82,13 @@ def file_layer(path: str | Path) -> Layer:
         raise ConfigError(f"{path}: not TOML: {error}") from error
     return {
         key: said._replace(value=_anchored(said.value, Path(path).absolute().parent))
-        for key, said in layer(values, str(path), named=True).items()
+        for key, said in layer(settings, values, str(path), named=True).items()
     }
 
 
-def environment_layer(env: Mapping[str, str]) -> Layer:
+def environment_layer(settings: Settings, env: Mapping[str, str]) -> Layer:
     """What `MESHCORE_*` says; an empty variable says nothing."""
-    known = {spec.environment: spec for spec in SETTINGS.values()}
+    known = {spec.environment: spec for spec in settings.values()}
     said: Layer = {}
     for name in sorted(env):
         if not name.startswith(PREFIX) or name in OTHER_VARIABLES or not env[name]:
@@ -104,29 +106,22 @@ def environment_layer(env: Mapping[str, str]) -> Layer:
     return said
 
 
-def from_layers(layers: Sequence[Layer]) -> Config:
-    """One Config of all layers; the first that says a key wins."""
-    merged: Layer = {}
-    for each in reversed(layers):
-        merged.update(each)
-    values: dict[str, Any] = {key: said.value for key, said in merged.items()}
-    timings = {
-        key.removeprefix("timings."): values.pop(key)
-        for key in list(values)
-        if key.startswith("timings.")
-    }
-    try:
-        config = Config(timings=Timings(**timings), **values)
-    except SettingError as error:
-        said_by = next((merged[key] for key in error.keys if key in merged), None)
-        raise ConfigError((said_by.prefix if said_by else "") + str(error)) from None
-    config._sources.clear()  # it was made here: nobody else has seen it yet
-    config._sources.update({key: said.origin for key, said in merged.items()})
-    return config
+def merged(strongest_first: Sequence[Layer]) -> Layer:
+    """One layer of all of them; the first that says a key wins."""
+    result: Layer = {}
+    for each in reversed(strongest_first):
+        result.update(each)
+    return result
 
 
-def _file_in_data_dir(layers: Sequence[Layer]) -> Path | None:
-    for each in layers:
+def with_origin(error: SettingError, said: Layer) -> ConfigError:
+    """The same error, naming the place that said the value at fault."""
+    culprit = next((said[key] for key in error.keys if key in said), None)
+    return ConfigError((culprit.prefix if culprit else "") + str(error))
+
+
+def _file_in_data_dir(strongest_first: Sequence[Layer]) -> Path | None:
+    for each in strongest_first:
         if "data_dir" in each:
             path = Path(each["data_dir"].value) / FILE_NAME
             return path if path.exists() else None
@@ -138,13 +133,11 @@ def _flat(values: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
     for key, value in values.items():
         if key not in _SECTIONS or value is None:
             flat.append((str(key), value))
-        elif isinstance(value, Timings):
-            flat.extend((f"timings.{name}", item) for name, item in vars(value).items())
         elif isinstance(value, Mapping):
             flat.extend((f"{key}.{name}", item) for name, item in value.items())
         else:
             raise ConfigError(f"{prefix}{key} = {value!r} must be a table")
-    return [(key, value) for key, value in flat if key not in _SECTIONS]
+    return [(key, value) for key, value in flat if key not in _SECTIONS]  # one that was None
 
 
 def _checked(spec: Setting, value: object, prefix: str) -> Any:
