@@ -73,6 +73,7 @@ class Fleet:
         with log.open("wb") as file:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",  # this package, not one that happens to lie in the current directory
                 "-m",
                 "meshcore",
                 *arguments,
@@ -150,6 +151,10 @@ async def _ended(process: asyncio.subprocess.Process) -> None:
 
 
 def _last_words(line: bytes, log: Path) -> str:
+    try:
+        return str(json.loads(line)["error"]["message"])
+    except (ValueError, KeyError, TypeError):  # it could not even say that
+        pass
     lines = log.read_text(errors="replace").split("\n") if log.exists() else []
     said = [text for text in lines if text.strip()] or [line.decode(errors="replace").strip()]
     return said[-1] or "it ended without a word"

@@ -76,7 +76,7 @@ def resolve(
     Raises:
         ConfigError: something cannot be used; the text names it.
     """
-    said = {key: value for key, value in flags.items() if value not in (None, (), False)}
+    said = {k: v for k, v in flags.items() if v is not None and v is not False and v != ()}
     first = Config.load(file, env=env, overrides=said)
     completed: dict[str, str] = {}
     data_dir = first.data_dir

@@ -103,7 +103,9 @@ def run_cli(argv: Sequence[str]) -> int:
         _never_fail_on_a_character(stream)
     asked = failure.Asked.from_argv(argv)
     try:
-        result = cli.main(args=list(argv), prog_name="meshctl", standalone_mode=False)
+        # Not cli.main(): it would turn an interrupt and a closed pipe into exits of its own.
+        with cli.make_context("meshctl", list(argv)) as context:
+            result = cli.invoke(context)
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
@@ -120,6 +122,8 @@ def run_cli(argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The entry point of the `meshctl` script and of `python -m meshcore`."""
+    if "_MESHCTL_COMPLETE" in os.environ:  # a shell asks how to complete a line
+        cli.main(prog_name="meshctl")
     sys.exit(run_cli(sys.argv[1:] if argv is None else argv))
 
 

@@ -30,4 +30,4 @@ async def _show(options: Options, node: str) -> None:
     if options.json:
         render.print_json(found)
     else:
-        click.echo(one_line(" → ".join(found["path"]) + f"  (cost {found['cost']:g})"))
+        click.echo(one_line(" → ".join(found["path"])) + f"  (cost {found['cost']:g})")

@@ -117,4 +117,4 @@ def _numbers(title: str, values: dict[str, Any] | None) -> None:
     click.echo(f"\n{title}")
     width = max(len(name) for name in told)
     for name, value in told.items():
-        click.echo(one_line(f"{name:<{width}}  {render.to_json(value)}").join(["  ", ""]))
+        click.echo(f"  {one_line(name):<{width}}  {render.to_json(value)}")
