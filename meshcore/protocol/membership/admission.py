@@ -27,7 +27,7 @@ from meshcore.protocol.membership.link_events import (
     TakeIncarnation,
 )
 from meshcore.protocol.membership.link_table import LINKS_MAX, Effects, LinkTable
-from meshcore.protocol.membership.pairs import Link, LinkState
+from meshcore.protocol.membership.pairs import Link, LinkState, Pair
 from meshcore.protocol.membership.questions import Questions
 from meshcore.protocol.wire.control import Flags, Hello, Refusal, Welcome
 
@@ -112,13 +112,23 @@ class Admission:
         if self._must_ask(peer, holder, now):
             assert holder is not None
             return self._ask(link, peer.node_id, holder, now)
+        newer = self._newer_life(peer, pair)
+        if newer is not None:
+            # What is silent is not over for an older one: HELLO may have waited in a dead socket.
+            reason = f"incarnation {peer.incarnation} is not newer than {newer}, known here"
+            stale = Refusing(Refusal.STALE, reason, known_incarnation=newer)
+            return self.refuse(link, stale, now)
         effects = [] if pair is None else self._table.end_life(pair, now)
-        known = self._known_of(peer.node_id)
-        if known is not None and known[1] != peer.life and known[0] >= peer.incarnation:
-            reason = f"incarnation {peer.incarnation} is not newer than {known[0]}, known here"
-            stale = Refusing(Refusal.STALE, reason, known_incarnation=known[0])
-            return effects + self.refuse(link, stale, now)
         return effects + self._greet(link, peer, now)
+
+    def _newer_life(self, peer: Hello | Welcome, pair: Pair | None) -> int | None:
+        """The greatest incarnation of another life of this id, unless the peer's is greater."""
+        known = self._known_of(peer.node_id)
+        others = [] if known is None or known[1] == peer.life else [known[0]]
+        if pair is not None:
+            others.append(pair.incarnation)
+        newest = max(others, default=-1)
+        return newest if newest >= peer.incarnation else None
 
     def _must_ask(self, peer: Hello | Welcome, holder: int | None, now: float) -> bool:
         if holder is None or holder == peer.life:

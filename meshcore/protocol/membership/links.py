@@ -215,6 +215,7 @@ class Links:
         link.beat_turn = self._table.turn
         if not link.is_admitted or link.client_address is not None:
             return []
+        self._questions.forget_over(beat.node_id, beat.life)
         return self._table.heard(self._table.pairs[link.peer.node_id], link, now)
 
     def on_other(self, number: int, now: float) -> Effects:

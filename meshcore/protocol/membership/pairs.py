@@ -80,6 +80,12 @@ class Pair:
     links: dict[int, Link] = field(default_factory=dict)
     current: Link | None = None
 
+    @property
+    def incarnation(self) -> int:
+        """The greatest that this life has presented itself with."""
+        peers = (link.peer for link in self.links.values())
+        return max(peer.incarnation for peer in peers if peer is not None)
+
     def rank(self, link: Link) -> tuple[bool, int]:
         return (link.dialled == self.smaller_dials, link.hello_nonce)
 
