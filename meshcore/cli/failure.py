@@ -46,13 +46,6 @@ _EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (BusyError, BUSY),
     (TimeoutError, TIMED_OUT),
 )
-_CODES_OF_RESPONSES = {
-    Code.DENIED: DENIED,
-    Code.BUSY: BUSY,
-    Code.DEADLINE: TIMED_OUT,
-    Code.UNREACHABLE: UNREACHABLE,
-    Code.PEER_LOST: UNREACHABLE,
-}
 _SIGNAL_BASE = 128
 
 
@@ -119,25 +112,13 @@ def exit_code(error: BaseException) -> int:
     return FAILED
 
 
-def exit_code_of_response(code: int) -> int:
-    """The exit code for the `code` of a last response."""
-    if code == Code.OK:
-        return 0
-    try:
-        return _CODES_OF_RESPONSES.get(Code(code), FAILED)
-    except ValueError:  # a code of a newer version
-        return FAILED
-
-
 def describe(error: BaseException, asked: Asked | None = None) -> str:
     """`error` in one line for people."""
     if isinstance(error, click.ClickException):
         return _describe_usage(error)
     if isinstance(error, ActionError):
         hint = bool(error.remote_traceback) and not (asked is not None and asked.traceback)
-        return describe_remote(
-            error.remote_type, error.node_id, error.directive, error.message, hint=hint
-        )
+        return _describe_remote(error, hint=hint)
     if isinstance(error, MeshError):
         return one_line(str(error)) or type(error).__name__
     if isinstance(error, (OSError, TimeoutError)) and str(error):
@@ -150,13 +131,12 @@ def describe(error: BaseException, asked: Asked | None = None) -> str:
     )
 
 
-def describe_remote(
-    name: str, node_id: str | None, directive: str | None, message: str, *, hint: bool
-) -> str:
+def _describe_remote(error: ActionError, *, hint: bool) -> str:
     """`ValueError on gamma in demo:fail: boom (--traceback shows it)`."""
-    where = (f" on {node_id}" if node_id else "") + (f" in {directive}" if directive else "")
-    text = f"{name or 'error'}{where}" + (f": {message}" if message else "")
-    return one_line(text) + (" (--traceback shows it)" if hint else "")
+    where = f" on {error.node_id}" if error.node_id else ""
+    where += f" in {error.directive}" if error.directive else ""
+    text = one_line(f"{error.remote_type or 'error'}{where}: {error.message}").rstrip(": ")
+    return text + (" (--traceback shows it)" if hint else "")
 
 
 def as_json(error: BaseException) -> dict[str, Any]:

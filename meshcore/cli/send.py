@@ -12,10 +12,10 @@ import click
 from meshcore.cli import payload as payloads
 from meshcore.cli import render
 from meshcore.cli.attach import session
-from meshcore.cli.failure import Reported, describe_remote, exit_code_of_response, printable
+from meshcore.cli.failure import Reported, exit_code
+from meshcore.cli.failure import as_json as error_as_json
 from meshcore.cli.interrupts import run_async
 from meshcore.cli.options import Options, examples, with_options
-from meshcore.errors import Code
 from meshcore.identity import is_directive
 
 if TYPE_CHECKING:
@@ -96,49 +96,17 @@ async def _send(options: Options, node: str, directive: str, payload: Any) -> No
                 render.print_json_line(await as_json(message))
             else:
                 await payloads.show(message.payload)
-            if message.header.code != Code.OK:
-                _fail(message, options)
+            if message.error is not None:
+                # Its line has said it all; without --json it is reported as any other failure.
+                raise Reported(exit_code(message.error)) if options.json else message.error
 
 
 async def as_json(message: Message) -> dict[str, Any]:
     """One response as an object of the output of `send --json`."""
-    error = message.error
     return {
         "serial": message.header.serial,
         "payload": await payloads.value_of(message.payload) if message.payload else None,
         "code": message.header.code,
         "eof": message.header.eof,
-        "error": None if error is None else _error(message),
+        "error": None if message.error is None else error_as_json(message.error),
     }
-
-
-def _error(message: Message) -> dict[str, Any]:
-    error = message.error
-    return {
-        "name": error.name,
-        "message": error.message,
-        "code": message.header.code,
-        "node_id": message.header.sender,
-        "directive": message.header.directive,
-        "remote_traceback": error.remote_traceback,
-        "may_have_run": error.may_have_run,
-    }
-
-
-def _fail(message: Message, options: Options) -> None:
-    """End with the code of a last response; with --json its line has said it all."""
-    header, error = message.header, message.error
-    if not options.json:
-        text = error.message
-        if header.code == Code.ACTION_FAILED:
-            text = describe_remote(
-                error.name,
-                header.sender,
-                header.directive,
-                error.message,
-                hint=bool(error.remote_traceback) and not options.traceback,
-            )
-        click.echo(printable(text), err=True)
-        if options.traceback and error.remote_traceback:
-            click.echo(printable(error.remote_traceback, keep="\n\t").rstrip("\n"), err=True)
-    raise Reported(exit_code_of_response(header.code))

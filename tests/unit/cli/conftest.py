@@ -15,7 +15,7 @@ import pytest
 
 from meshcore.cli import attach
 from meshcore.cli.main import run_cli
-from meshcore.errors import UnknownNodeError
+from meshcore.errors import MeshError, UnknownNodeError
 from meshcore.payload import Payload
 
 NODES = [
@@ -127,13 +127,10 @@ def message(value: Any = None, *, serial: int = 0, eof: bool = False, empty: boo
     )
 
 
-def failed(code: int, name: str, text: str, *, traceback: str = "") -> Any:
+def failed(error: MeshError) -> Any:
     found = message(serial=1, eof=True, empty=True)
-    found.header.code = code
-    found.header.directive = "demo:fail"
-    found.error = SimpleNamespace(
-        name=name, message=text, remote_traceback=traceback, may_have_run=True
-    )
+    found.header.code = error.code
+    found.error = error
     return found
 
 

@@ -8,7 +8,19 @@ from typing import Any
 
 import pytest
 
-from meshcore.errors import Code, UnknownNodeError
+from meshcore.errors import (
+    AccessDeniedError,
+    ActionError,
+    BadPayloadError,
+    BusyError,
+    DeadlineExceededError,
+    MeshError,
+    PeerLostError,
+    UnknownDirectiveError,
+    UnknownNodeError,
+    UnreachableError,
+    WorkCancelledError,
+)
 from meshcore.payload import KIND_BYTES, KIND_TEXT, KIND_VALUE, LivePayload, encode_body
 
 
@@ -143,43 +155,49 @@ def test_json_has_one_response_a_line(mesh: Any, make: Any, run: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "exit_code"),
+    ("error", "exit_code"),
     [
-        (Code.ACTION_FAILED, 1),
-        (Code.UNKNOWN_DIRECTIVE, 1),
-        (Code.BAD_PAYLOAD, 1),
-        (Code.CANCELLED, 1),
-        (Code.PEER_LOST, 3),
-        (Code.UNREACHABLE, 3),
-        (Code.DEADLINE, 4),
-        (Code.DENIED, 5),
-        (Code.BUSY, 6),
-        (99, 1),
+        (ActionError("some text", remote_type="ValueError"), 1),
+        (UnknownDirectiveError("some text"), 1),
+        (BadPayloadError("some text"), 1),
+        (WorkCancelledError("some text"), 1),
+        (MeshError("some text"), 1),
+        (PeerLostError("some text"), 3),
+        (UnreachableError("some text"), 3),
+        (DeadlineExceededError("some text"), 4),
+        (AccessDeniedError("some text"), 5),
+        (BusyError("some text"), 6),
     ],
 )
-def test_the_code_of_the_last_response_decides_the_exit_code(
-    code: int, exit_code: int, mesh: Any, make: Any, run: Any
+def test_the_error_of_the_last_response_decides_the_exit_code(
+    error: MeshError, exit_code: int, mesh: Any, make: Any, run: Any
 ) -> None:
-    mesh.messages = [make.failed(code, "SomeError", "some text")]
+    mesh.messages = [make.failed(error)]
     done = run("send", "gamma", "demo:fail")
     assert (done.code, done.out, done.err.count("\n")) == (exit_code, "", 1)
     assert "some text" in done.err
     as_json = run("send", "gamma", "demo:fail", "--json")
-    assert (as_json.code, as_json.err) == (exit_code, "")
-    found = json.loads(as_json.out.splitlines()[-1])
-    assert (found["code"], found["error"]["name"]) == (code, "SomeError")
+    assert (as_json.code, as_json.err, as_json.out.count("\n")) == (exit_code, "", 1)
+    found = json.loads(as_json.out)
+    assert (found["code"], found["error"]["name"]) == (error.code, type(error).__name__)
 
 
 def test_a_failed_action_says_what_where_and_why(mesh: Any, make: Any, run: Any) -> None:
-    mesh.messages = [
-        make.message(1),
-        make.failed(Code.ACTION_FAILED, "ValueError", "boom", traceback="Traceback\n  here\n"),
-    ]
+    error = ActionError(
+        "boom",
+        remote_type="ValueError",
+        remote_traceback="Traceback\n  here\n",
+        node_id="gamma",
+        directive="demo:fail",
+    )
+    mesh.messages = [make.message(1), make.failed(error)]
     done = run("send", "gamma", "demo:fail", "boom")
     assert (done.code, done.out) == (1, "1\n")
     assert done.err == "ValueError on gamma in demo:fail: boom (--traceback shows it)\n"
     done = run("send", "gamma", "demo:fail", "boom", "--traceback")
     assert done.err == "ValueError on gamma in demo:fail: boom\nTraceback\n  here\n"
+    last = json.loads(run("send", "gamma", "demo:fail", "--json").out.splitlines()[-1])
+    assert (last["error"]["remote_type"], last["error"]["message"]) == ("ValueError", "boom")
 
 
 def test_a_failure_before_any_response_is_the_last_line(mesh: Any, run: Any) -> None:
