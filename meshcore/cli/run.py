@@ -157,7 +157,7 @@ class _Service:
         state = "up" if event.up else "down"
         where = f" ({event.url})" if event.up and event.url else ""
         why = f": {event.reason}" if event.reason else ""
-        text = one_line(f"{stamp}  link to {event.node_id} {state}{where}{why}")
+        text = f"{stamp}  " + one_line(f"link to {event.node_id} {state}{where}{why}")
         if stdout_is_terminal():
             text = click.style(text, fg="green" if event.up else "yellow")
         self._tell(

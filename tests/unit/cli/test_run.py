@@ -1,0 +1,197 @@
+"""`meshctl run` around a node that exists on paper: what it prints, how signals reach it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import meshcore
+from meshcore.config import Config
+from meshcore.paths import socket_path
+
+
+class FakeNode:
+    """Runs the app on a loop of its own and does `script` meanwhile."""
+
+    script: list[Callable[[FakeNode], None]] = []  # noqa: RUF012 (one for each test)
+    made: list[FakeNode] = []  # noqa: RUF012
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.node_id = config.node_id
+        self.endpoints = [url.replace(":0", ":4711") for url in config.listen]
+        self.peers = list(config.peers)
+        self.timings: dict[str, float] = {}
+        self.told: Callable[[Any], None] | None = None
+        self.connectivity = SimpleNamespace(on_link=self._on_link, set_timings=self._set_timings)
+        FakeNode.made.append(self)
+
+    def _on_link(self, callback: Callable[[Any], None]) -> None:
+        self.told = callback
+
+    def _set_timings(self, **timings: float) -> None:
+        self.timings = timings
+
+    def add_peer(self, url: str) -> None:
+        self.peers.append(url)
+
+    def remove_peer(self, url: str) -> None:
+        self.peers.remove(url)
+
+    def link(self, node_id: str, *, up: bool, reason: str = "", url: str = "") -> None:
+        assert self.told is not None
+        self.told(SimpleNamespace(node_id=node_id, up=up, reason=reason, url=url))
+
+    def run(self, app: Callable[[], Any]) -> None:
+        asyncio.run(self._run(app))
+
+    async def _run(self, app: Callable[[], Any]) -> None:
+        running = asyncio.ensure_future(app())
+        await asyncio.sleep(0)
+        for step in self.script:
+            step(self)
+            await asyncio.sleep(0.01)
+        await asyncio.wait_for(running, 10)
+
+
+def send_signal(number: int) -> Callable[[FakeNode], None]:
+    return lambda node: os.kill(os.getpid(), number)
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[FakeNode], None]]:
+    steps: list[Callable[[FakeNode], None]] = []
+    monkeypatch.setattr(FakeNode, "script", steps)
+    monkeypatch.setattr(FakeNode, "made", [])
+    monkeypatch.setitem(vars(meshcore), "Node", FakeNode)
+    return steps
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_line_says_ready_and_a_signal_leaves_with_0(
+    number: int, script: Any, run: Any
+) -> None:
+    script.append(send_signal(number))
+    done = run("run", "--id", "alpha", "--listen", "tcp://127.0.0.1:0", "--json")
+    assert (done.code, done.err) == (0, "")
+    ready, left = events(done.out)
+    assert ready == {
+        "event": "ready",
+        "node_id": "alpha",
+        "listen": ["tcp://127.0.0.1:4711"],
+        "http": None,
+        "socket": f"ipc://{socket_path('alpha')}",
+        "pid": os.getpid(),
+    }
+    assert left == {"event": "left"}
+
+
+def test_flags_reach_the_node_with_its_local_socket(script: Any, run: Any) -> None:
+    script.append(send_signal(signal.SIGTERM))
+    flags = ("--id", "beta", "--peer", "127.0.0.1", "--plugin", "demo", "--organization", "lab")
+    assert run("run", *flags, "--max-workers", "3", "--mesh", "blue").code == 0
+    config = FakeNode.made[0].config
+    assert list(config.listen) == [f"ipc://{socket_path('beta')}"]
+    assert list(config.peers) == ["tcp://127.0.0.1:7323"]
+    assert (config.max_workers, config.mesh, config.organization) == (3, "blue", "lab")
+    assert list(config.plugins) == ["demo"]
+    assert config.data_dir is not None
+    assert config.data_dir.name == "beta"
+
+
+def test_a_person_is_told_where_it_listens_and_how_to_join(script: Any, run: Any) -> None:
+    script.append(send_signal(signal.SIGTERM))
+    out = run("run", "--id", "alpha").out
+    assert "alpha is up" in out
+    assert "listens on  tcp://127.0.0.1:7323" in out
+    assert "meshctl run --peer tcp://127.0.0.1:7323" in out
+    assert out.endswith("alpha has left the mesh\n")
+
+
+def test_links_that_come_and_go_have_a_line_with_the_reason(script: Any, run: Any) -> None:
+    script.append(lambda node: node.link("beta", up=True, url="tcp://127.0.0.1:9"))
+    script.append(lambda node: node.link("beta", up=False, reason="no beat for 5 s"))
+    script.append(send_signal(signal.SIGTERM))
+    lines = run("run", "--id", "alpha").out.splitlines()
+    assert [line[10:] for line in lines if "link to" in line] == [
+        "link to beta up (tcp://127.0.0.1:9)",
+        "link to beta down: no beat for 5 s",
+    ]
+    found = events(run("run", "--id", "alpha", "--json").out)
+    assert found[2] == {
+        "event": "link",
+        "node_id": "beta",
+        "up": False,
+        "reason": "no beat for 5 s",
+        "url": "",
+    }
+
+
+def test_sighup_applies_what_can_change_and_names_what_cannot(
+    script: Any, run: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('peers = ["tcp://127.0.0.1:1"]\nmax_workers = 5\n')
+
+    def edit(node: FakeNode) -> None:
+        file.write_text('peers = ["tcp://127.0.0.1:2"]\nmax_workers = 6\n[timings]\nwarn = 3.0\n')
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    script.extend([edit, send_signal(signal.SIGHUP), send_signal(signal.SIGTERM)])
+    done = run("run", "--id", "alpha", "--config", str(file), "--json")
+    assert done.code == 0
+    first, second = [each for each in events(done.out) if each["event"] == "configuration"]
+    assert sorted(first["applied"]) == ["peers", "timings.warn"]
+    assert first["cannot_change"] == ["max_workers"]
+    assert (second["applied"], second["cannot_change"]) == ([], ["max_workers"])
+    node = FakeNode.made[0]
+    assert node.peers == ["tcp://127.0.0.1:2"]
+    assert node.timings["warn"] == 3.0
+
+
+def test_sighup_with_a_broken_file_changes_nothing_and_says_why(
+    script: Any, run: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('peers = ["tcp://127.0.0.1:1"]\n')
+
+    def edit(node: FakeNode) -> None:
+        file.write_text("peers = 5\n")
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    script.extend([edit, send_signal(signal.SIGTERM)])
+    done = run("run", "--id", "alpha", "--config", str(file))
+    assert done.code == 0
+    assert "configuration not applied" in done.out
+    assert "configuration not applied" in done.err
+    assert FakeNode.made[0].peers == ["tcp://127.0.0.1:1"]
+
+
+def test_a_second_node_of_one_id_is_refused(script: Any, run: Any) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(socket_path("alpha")))
+        listener.listen()
+        done = run("run", "--id", "alpha", "--json")
+    assert done.code == 2
+    assert "a node 'alpha' runs here already" in json.loads(done.out)["error"]["message"]
+    assert FakeNode.made == []
+
+
+def test_a_setting_without_effect_is_named(script: Any, run: Any) -> None:
+    script.append(send_signal(signal.SIGTERM))
+    done = run("run", "--id", "alpha", "--registry")
+    assert done.code == 0
+    assert "registry has no effect in this version yet" in done.err
