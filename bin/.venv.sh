@@ -1,12 +1,14 @@
 # Sourced by the commands in bin/: makes $root/.venv hold this checkout and the extras asked for.
 #
-#     . "${BASH_SOURCE[0]%/*}/.venv.sh"; venv test dev     sets $root and $python
+#     here=$(readlink -f -- "${BASH_SOURCE[0]}")
+#     . "${here%/*}/.venv.sh"
+#     venv test dev                        # then there are $root and $python
 #
-# When everything is there this costs a few milliseconds: no Python and no pip is started, one stamp
-# is compared. The stamp names what .venv was made from: pyproject.toml, the interpreter and the
-# place of the checkout (an editable install holds absolute paths); its second line lists the extras.
+# When everything is there, no process is started, only a stamp is compared. Its lines: the real path
+# of the interpreter; the place of the checkout (an editable install holds absolute paths); the extras;
+# and then pyproject.toml as it was.
 
-root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+root=${here%/*/*}
 python=$root/.venv/bin/python
 
 venv() {
@@ -24,23 +26,26 @@ venv() {
     exec 9>&-
 }
 
-_venv_ready() {  # EXTRA...: does the stamp say that all of it is there?
-    [[ -x $python && -r $stamp ]] || return 1
-    local made extras extra
-    { read -r made && read -r extras; } <"$stamp" || return 1
-    [[ $made == "$(_venv_source)" ]] || return 1
+_venv_ready() { # EXTRA...: does the stamp say that all of it is there?
+    local base place extras was is extra
+    _venv_same_place || return 1
+    # read -d "" takes a whole file and then fails, for it finds no NUL.
+    { read -r base && read -r place && read -r extras && ! IFS= read -r -d "" was; } <"$stamp"
+    ! IFS= read -r -d "" is <"$root/pyproject.toml"
+    [[ $was == "$is" ]] || return 1
     for extra in "$@"; do
         [[ " $extras " == *" $extra "* ]] || return 1
     done
 }
 
-_venv_source() {  # what a .venv made now would be made from
-    local sum
-    sum=$(sha256sum <"$root/pyproject.toml" 2>/dev/null || shasum -a 256 <"$root/pyproject.toml")
-    echo "${sum%% *} $(readlink -f "$python") $root"
+_venv_same_place() { # is .venv whole, of the interpreter that it was made with, and not moved?
+    local base place
+    [[ -x $python && -r $stamp ]] || return 1
+    { read -r base && read -r place; } <"$stamp" || return 1
+    [[ $place == "$root" && $python -ef $base ]]
 }
 
-_venv_base() {  # the interpreter to make it with
+_venv_base() { # the interpreter to make it with
     local name
     for name in python3 python3.14 python3.13 python3.12 python3.11; do
         if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
@@ -52,28 +57,33 @@ _venv_base() {  # the interpreter to make it with
     return 1
 }
 
-_venv_make() {  # BASE EXTRA...
-    local base=$1 made="" extras="core" extra log
+_venv_make() { # BASE EXTRA...
+    local base=$1 anew=1 extras="core" extra wanted
     shift
-    [[ -r $stamp ]] && { read -r made && read -r extras; } <"$stamp"
+    if [[ -r $stamp ]]; then
+        { read -r _ && read -r _ && read -r extras; } <"$stamp" || extras="core"
+    fi
+    if _venv_same_place; then anew=0; fi
     for extra in "$@"; do
         [[ " $extras " == *" $extra "* ]] || extras+=" $extra"
     done
-    echo "meshcore: preparing .venv ($extras); this takes a moment and happens once" >&2
-    rm -f -- "$stamp"  # whatever interrupts this, the next command starts over
-    # Of another interpreter, another place or half made: from nothing. Else only what is missing.
-    if [[ -z $made || ${made#* } != "$(readlink -f "$python") $root" ]]; then
-        _venv_run "$base" -m venv --clear "$root/.venv"
-    fi
-    local wanted=${extras#core}
+    wanted=${extras#core}
     wanted=${wanted# }
+    echo "meshcore: preparing .venv ($extras); this takes a moment and happens once" >&2
+    rm -f -- "$stamp" # whatever interrupts this, the next command starts over
+    if ((anew)); then _venv_run "$base" -m venv --clear "$root/.venv"; fi
+    cp -- "$root/pyproject.toml" "$stamp.pyproject" # as it is now, should it change meanwhile
     _venv_run "$python" -m pip install --disable-pip-version-check --no-input --quiet \
         --editable "$root${wanted:+[${wanted// /,}]}"
-    printf '%s\n%s\n' "$(_venv_source)" "$extras" >"$stamp.new"
+    {
+        printf '%s\n' "$(readlink -f -- "$python")" "$root" "$extras"
+        cat -- "$stamp.pyproject"
+    } >"$stamp.new"
+    rm -f -- "$stamp.pyproject"
     mv -- "$stamp.new" "$stamp"
 }
 
-_venv_run() {  # quiet unless it fails
+_venv_run() { # quiet unless it fails
     local log
     if ! log=$("$@" 2>&1 </dev/null 9>&-); then
         printf '%s\n' "$log" | tail -n 20 >&2

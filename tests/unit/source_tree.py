@@ -72,7 +72,7 @@ def _module(name: str, path: str, source: str, is_package: bool) -> Module:
     syntax = ast.parse(source)
     package = name if is_package else name.rpartition(".")[0]
     imports = tuple(_imports(syntax, package, late=False, typing=False))
-    return Module(name, path, syntax, source.count("\n") + 1, imports)
+    return Module(name, path, syntax, len(source.splitlines()), imports)
 
 
 def _imports(node: ast.AST, package: str, *, late: bool, typing: bool) -> Iterator[Import]:
