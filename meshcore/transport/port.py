@@ -10,7 +10,8 @@ The traps, all of which look like a message that comes late or never:
   once per turn after sends (`touch`), and another drain is scheduled where it says so.
 - Readability at `add_reader` time is lost: the first drain is scheduled, not awaited.
 - EVENTS costs 1.6 us (a poll), a failed receive 4 us, a good one 0.7 us: so the first receive of a
-  wake-up is tried without asking, and those behind it ask first.
+  wake-up is tried without asking, and those behind it ask first. While wake-ups bring one message
+  each, answers are sent before the next look; where they bring several, once behind the last.
 - A connection's loss is reported by the monitor while its last messages still wait in the socket:
   they are handed over first. Its descriptor may by then belong to the next connection: so
   connections are objects, and messages of strangers read the monitor before they are judged.
@@ -21,7 +22,9 @@ Source: libzmq 4.3.5; measured with pyzmq 27.3 on Python 3.11, November 2025.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 import zmq
 
@@ -36,8 +39,9 @@ if TYPE_CHECKING:
 BUDGET = 64  # messages per drain, so that one peer cannot starve the loop
 SKIP_BUDGET = 4096  # frames of one oversized message thrown away per drain
 LOST_PATIENCE = 0.1  # seconds that the last messages of a lost connection have to be received
-RETRY_FIRST, RETRY_LAST = 0.005, 0.1  # seconds between tries for a full peer, beside its events
-RETRY_PAUSE = 0.0002  # at most this often while messages come in: a try for a full peer costs 4 us
+# Seconds between tries for a peer whose queue is full: its wake-up can be swallowed too.
+RETRY_FIRST, RETRY_LAST = 0.001, 0.1
+RETRY_PAUSE = 0.0002  # not more often while messages come in: a try in vain costs 4 us
 
 NOBLOCK = int(zmq.NOBLOCK)
 MORE = int(zmq.SNDMORE | zmq.NOBLOCK)
@@ -51,7 +55,8 @@ class Port:
     def __init__(self, hub: Hub, socket: Socket) -> None:
         self.hub, self.socket, self._loop = hub, socket, hub.loop
         self.send = socket.send
-        self._recv, self._get = socket.recv, socket.getsockopt
+        self._recv = socket.recv
+        self._get = cast(Callable[[int], int], socket.getsockopt)
         self.connections: dict[int, Connection] = {}
         self.closed = False
         self.is_silent = False  # set at the end of a link: what still comes is not handed over
@@ -59,6 +64,7 @@ class Port:
         self._fd = int(socket.getsockopt(zmq.FD))
         self.is_due = False
         self._draining = self._retiring = False
+        self._is_calm = False
         self._skipping = False
         self._lost: list[tuple[Connection, float]] = []
         self._full: dict[Lane, None] = {}
@@ -103,21 +109,27 @@ class Port:
                 self._schedule()
 
     def _drain(self, budget: int) -> bool:
-        receive, get = self._receive, self._get
-        received = receive()
-        if received:
+        receive, events, on_drained = self._receive, self._get, self.hub.sink.on_drained
+        count = 0
+        if receive():
             count = 1
-            while count < budget and int(get(EVENTS)) & READABLE:
+            if self._is_calm:  # nothing else to expect: the answer goes first, then we look
+                on_drained()
+            while count < budget and events(EVENTS) & READABLE:
                 receive()
                 count += 1
-            self.hub.sink.on_drained()
+            is_calm, self._is_calm = self._is_calm, count == 1
+            if not is_calm or count > 1:
+                on_drained()
             if count >= budget:
                 self._settle_lost(is_empty=False)
                 return False
+            if is_calm and count == 1 and not self._full and not self._lost:
+                return True  # the last look came after the last send
         if self._full:
-            self._try_full(now=not received)
+            self._try_full(now=count == 0)
         # What was just sent may have swallowed the edge of what just came.
-        is_empty = not int(get(EVENTS)) & READABLE
+        is_empty = not events(EVENTS) & READABLE
         self._settle_lost(is_empty=is_empty)
         return is_empty
 
@@ -129,7 +141,7 @@ class Port:
 
     def _look(self) -> None:
         self.is_due = False
-        if not self.closed and (self._lost or int(self._get(EVENTS)) & READABLE):
+        if not self.closed and (self._lost or self._get(EVENTS) & READABLE):
             self.drain()
 
     def _schedule(self) -> None:
@@ -151,28 +163,38 @@ class Port:
     def wait_for(self, lane: Lane) -> None:
         """Try `lane.flush()` again when its peer may have read something."""
         self._full[lane] = None
-        if self._full_retry is None:
-            self._retry_interval = RETRY_FIRST
-            self._full_retry = self._loop.call_later(RETRY_FIRST, self._retry)
+        self._retry_soon()
 
     def _retry(self) -> None:
         self._full_retry = None
         if self.closed:
             return
         self._try_full(now=True)
-        if self._full:
+        if self._full and self._full_retry is None:
             self._retry_interval = min(2 * self._retry_interval, RETRY_LAST)
             self._full_retry = self._loop.call_later(self._retry_interval, self._retry)
         self.touch()
 
     def _try_full(self, *, now: bool) -> None:
-        at = self._loop.time()
+        at = time.monotonic()  # the loop's own clock may stand still for a millisecond
         if not now and at - self._full_tried_at < RETRY_PAUSE:
+            self._retry_soon()
             return
         self._full_tried_at = at
         for lane in list(self._full):
+            before = lane.queued_bytes
             if lane.flush():
                 del self._full[lane]
+            elif lane.queued_bytes < before:
+                self._retry_soon()
+
+    def _retry_soon(self) -> None:
+        if self._full_retry is not None:
+            if self._retry_interval == RETRY_FIRST:
+                return
+            self._full_retry.cancel()
+        self._retry_interval = RETRY_FIRST
+        self._full_retry = self._loop.call_later(RETRY_FIRST, self._retry)
 
     # Connections.
 
