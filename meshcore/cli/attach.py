@@ -10,10 +10,12 @@ that was killed leaves its socket behind; nobody accepts there, and a plain conn
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,7 +86,7 @@ async def session(options: Options, *, timeout: float | None = None) -> AsyncIte
     """
     if timeout is None:
         timeout = min(options.timeout or ATTACH_TIMEOUT, ATTACH_TIMEOUT)
-    target = find(options.via, timeout=timeout)
+    target = await _find_in_background(options.via, timeout)
     async with session_at(target, options, timeout=timeout) as client:
         yield client
 
@@ -101,6 +103,40 @@ async def session_at(target: Target, options: Options, *, timeout: float) -> Asy
                 f"{target.name}: {str(error) or f'no answer in {timeout:g} s'}", may_have_run=False
             ) from error
         yield Session(controller, options)
+
+
+async def _find_in_background(via: str | None, timeout: float) -> Target:
+    """`find`, so that an interrupt is heard meanwhile, and a slow name server bounded.
+
+    A daemon thread: nothing can wake it out of a look-up, and nobody should wait for it.
+    """
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[Target] = loop.create_future()
+
+    def settle(target: Target | None, error: Exception | None) -> None:
+        if found.done():
+            return
+        if target is not None:
+            found.set_result(target)
+        elif error is not None:
+            found.set_exception(error)
+
+    def look() -> None:
+        target, failure = None, None
+        try:
+            target = find(via, timeout=timeout)
+        except Exception as error:  # whatever it is, it is the waiting command's
+            failure = error
+        with suppress(RuntimeError):  # the command has ended
+            loop.call_soon_threadsafe(settle, target, failure)
+
+    threading.Thread(target=look, name="find", daemon=True).start()
+    try:
+        return await asyncio.wait_for(found, timeout + _PROBE_TIMEOUT)
+    except TimeoutError:
+        raise UnreachableError(
+            f"{via}: no answer in {timeout:g} s, not even where it is", may_have_run=False
+        ) from None
 
 
 def new_controller(url: str) -> Controller:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from meshcore.cli import attach
+from meshcore.cli.interrupts import run_async
+from meshcore.cli.options import Options
 from meshcore.errors import ConfigError, UnreachableError
 from meshcore.paths import runtime_dir, socket_path
 
@@ -137,6 +140,28 @@ def test_a_name_that_is_neither_node_nor_host_says_so_and_names_who_is_here(
 def test_an_unknown_scheme_shows_the_right_form() -> None:
     with pytest.raises(ConfigError, match="tcp://host"):
         attach.find("rnp://host")
+
+
+def test_a_name_server_that_does_not_answer_is_waited_for_as_long_as_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered, looked_up = threading.Event(), threading.Event()
+
+    def silent(*what: object) -> socket.socket:
+        answered.wait(30)
+        looked_up.set()
+        raise socket.gaierror(-2, "Name or service not known")
+
+    async def attached() -> None:
+        async with attach.session(Options(via="faraway", timeout=0.01)):
+            raise AssertionError("nobody is there")
+
+    monkeypatch.setattr(attach.socket, "create_connection", silent)
+    monkeypatch.setattr(attach, "_PROBE_TIMEOUT", 0.01)
+    with pytest.raises(UnreachableError, match="faraway: no answer in"):
+        run_async(attached())
+    answered.set()
+    assert looked_up.wait(10)
 
 
 def test_other_files_of_the_runtime_directory_are_no_nodes(sockets: Sockets) -> None:
