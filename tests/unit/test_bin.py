@@ -7,6 +7,7 @@ time; what it was asked to do is in its log.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -51,7 +52,9 @@ class Checkout:
         self.stand_in(old=0)
 
     def stand_in(self, old: int) -> None:
-        text = STAND_IN.format(log=self.log, python=sys.executable, fail=self.fail, old=old)
+        paths = {"log": self.log, "python": sys.executable, "fail": self.fail}
+        quoted = {name: shlex.quote(str(path)) for name, path in paths.items()}
+        text = STAND_IN.format(**quoted, old=old)
         for name in ("python3", "python3.14", "python3.13", "python3.12", "python3.11"):
             path = self.tools / name
             path.write_text(text)
