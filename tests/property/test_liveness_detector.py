@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import settings, strategies as st
+from hypothesis import settings
+from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from meshcore.protocol.machine import Probe
@@ -78,7 +79,7 @@ class Liveness(RuleBasedStateMachine):
         least = self.worst(link, age - unchecked, low)
         return least, self.worst(link, age + 1e-6, high)
 
-    def perform(self, effects):
+    def perform(self, effects, *, left=False):
         """Apply effects as the mesh would; every event must fit the one before."""
         for effect in effects:
             match effect:
@@ -91,6 +92,8 @@ class Liveness(RuleBasedStateMachine):
                     assert (state is EdgeState.DOWN) or effect.reason is DownReason.NONE
                 case EdgeRemoved(node_id):
                     del self.edges[node_id]
+                    down_for = self.awake(self.down_at[node_id], self.now)
+                    assert left or down_for >= self.timings.remove - 1e-6
                 case NeighbourStatus(node_id=node_id, old=old, new=new):
                     assert self.status.get(node_id, DEAD) == old
                     lost = self.links[node_id].down is not None
@@ -107,12 +110,10 @@ class Liveness(RuleBasedStateMachine):
                     assert 0.0 <= lag <= 2.0
 
     def forget_lost_links(self):
-        """What must follow from an edge that was just removed from our link state."""
+        """A lost link is nobody's any more as soon as our link state has no edge for it."""
         for node, link in list(self.links.items()):
-            if self.status[node] is DEAD and node not in self.edges:
-                assert self.awake(self.down_at[node], self.now) >= self.timings.remove - 1e-6
-                if link.down is not None:
-                    del self.links[node], self.status[node]
+            if link.down is not None and node not in self.edges:
+                del self.links[node], self.status[node]
 
     # -- the inputs ------------------------------------------------------------------------------
 
@@ -180,7 +181,7 @@ class Liveness(RuleBasedStateMachine):
 
     @rule(node=NODES)
     def left(self, node):
-        self.perform(self.detector.on_left(node))
+        self.perform(self.detector.on_left(node), left=True)
         assert node not in self.edges
         self.links.pop(node, None)
         self.status.pop(node, None)
