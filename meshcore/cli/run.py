@@ -93,6 +93,7 @@ class _Service:
         self._signals: list[int] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended = asyncio.Event()
+        self._early: list[Any] | None = []  # links that were quicker than the ready line
 
     def run(self) -> None:
         """Return when the node has left. Raises ConfigError where it cannot start."""
@@ -108,6 +109,7 @@ class _Service:
         root.addHandler(handler)
         self._set_log_level(self._home)
         self._node = Node(self._home.with_local_socket())
+        self._node.connectivity.on_link(self._on_link)
         try:
             self._node.run(self._app)
             if self._signals or self._loop is not None:
@@ -123,8 +125,10 @@ class _Service:
         for number in (signal.SIGINT, signal.SIGTERM):
             add_signal_handler(self._loop, number, self._on_signal)
         add_signal_handler(self._loop, signal.SIGHUP, self._on_reload)
-        self._node.connectivity.on_link(self._on_link)
         self._tell_ready()
+        early, self._early = self._early, None
+        for event in early or ():
+            self._on_link(event)
         for key in self._home.config.reserved_in_use():
             _LOG.warning("%s has no effect in this version yet", key)
         await self._ended.wait()
@@ -153,6 +157,9 @@ class _Service:
         self._tell({**event, "socket": local, "pid": os.getpid()}, ready_text(node, listen))
 
     def _on_link(self, event: Any) -> None:
+        if self._early is not None:
+            self._early.append(event)
+            return
         stamp = time.strftime("%H:%M:%S")
         state = "up" if event.up else "down"
         where = f" ({event.url})" if event.up and event.url else ""

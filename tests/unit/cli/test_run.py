@@ -140,6 +140,19 @@ def test_links_that_come_and_go_have_a_line_with_the_reason(script: Any, run: An
     }
 
 
+def test_a_link_that_is_quicker_than_the_ready_line_is_told_after_it(
+    script: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def quick(node: FakeNode, app: Callable[[], Any]) -> None:
+        node.link("beta", up=True)
+        await node._run(app)
+
+    monkeypatch.setattr(FakeNode, "run", lambda node, app: asyncio.run(quick(node, app)))
+    script.append(send_signal(signal.SIGTERM))
+    found = events(run("run", "--id", "alpha", "--json").out)
+    assert [each["event"] for each in found] == ["ready", "link", "left"]
+
+
 def test_sighup_applies_what_can_change_and_names_what_cannot(
     script: Any, run: Any, tmp_path: Path
 ) -> None:
