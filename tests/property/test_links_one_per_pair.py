@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from meshcore.protocol.machine import CloseLink, Count, Dial, Send
 from meshcore.protocol.membership.dialling import DialState

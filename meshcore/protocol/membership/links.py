@@ -144,8 +144,10 @@ class Links:
             link = self._table.links[number]
             reason = _TIMED_OUT[link.state]
             effects += [Count(reason), *self._table.close(link, reason, now)]
-        for node_id, life in self._questions.settled(now, self._table.is_linked):
-            effects += self._admission.on_holder_silent(node_id, life, now)
+        # One verdict may close links to another holder, whose question then is due at once too.
+        while silent := self._questions.settled(now, self._table.is_linked):
+            for node_id, life in silent:
+                effects += self._admission.on_holder_silent(node_id, life, now)
         return effects + self._start_dials(now)
 
     def on_accepted(self, number: int, now: float) -> Effects:

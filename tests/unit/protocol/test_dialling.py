@@ -63,6 +63,18 @@ def test_learnt_urls_back_off_to_ten_seconds_and_after_ten_minutes_to_a_minute()
     assert all(30.0 <= delay <= 60.0 for delay in delays[-5:])
 
 
+def test_a_learnt_url_that_once_failed_for_long_starts_anew_after_a_link() -> None:
+    machine = new()
+    machine.learn(A, "alpha", 0.0)
+    delays_until_failure(machine, A, 120)
+    machine.start_due(2000.0)
+    machine.linked(A, "alpha", 2000.0)
+    machine.closed(A, "lost", 3000.0)
+    machine.start_due(3001.0)
+    machine.failed(A, "refused", 3001.0)
+    assert (status(machine, A, 3001.0).next_in or 0) <= 0.2
+
+
 def test_a_refusal_waits_ten_seconds_and_is_shown() -> None:
     machine = new()
     machine.add(A, 0.0)

@@ -393,8 +393,15 @@ def test_nobody_else_can_make_us_drop_a_url_as_myself() -> None:
 
 @pytest.mark.parametrize(
     ("code", "soon"),
-    [(Refusal.MESH, False), (Refusal.VERSION, False), (Refusal.FULL, False), (99, False)]
-    + [(Refusal.LEAVING, True), (Refusal.DUPLICATE, True), (Refusal.STALE, True)],
+    [
+        (Refusal.MESH, False),
+        (Refusal.VERSION, False),
+        (Refusal.FULL, False),
+        (99, False),
+        (Refusal.LEAVING, True),
+        (Refusal.DUPLICATE, True),
+        (Refusal.STALE, True),
+    ],
 )
 def test_a_refused_url_backs_off_and_shows_why(code: int, soon: bool) -> None:
     rig = Rig()
@@ -607,6 +614,38 @@ def test_a_question_ends_when_the_holder_becomes_unreachable() -> None:
     assert rig.on_tick(0.1) == []
     del rig.holders["mike"]
     assert isinstance(sent(rig.on_tick(0.2))[0], Welcome)
+
+
+def test_a_question_ends_at_once_when_our_own_link_to_the_holder_is_lost() -> None:
+    rig = Rig()
+    rig.up(2)
+    rig.accept(4, replace(HELLO, life=LATER_LIFE, incarnation=6), 1.0)
+    rig.on_closed(2, "lost", 1.02)
+    assert rig.next_deadline() == 1.02
+    assert isinstance(sent(rig.on_tick(1.02))[0], Welcome)
+
+
+def test_a_life_that_speaks_again_after_a_verdict_is_asked_again() -> None:
+    rig = Rig()
+    rig.holders["mike"] = LIFE
+    newcomer = replace(HELLO, life=LATER_LIFE, incarnation=6)
+    rig.accept(2, newcomer, 0.0)
+    rig.on_closed(2, "lost", 0.5)
+    rig.accept(2, newcomer, 0.5)
+    rig.on_holder("mike", LIFE, False, "", 1.0)
+    rig.on_closed(2, "lost", 1.1)
+    rig.accept(4, now=1.2)
+    assert rig.accept(6, newcomer, 1.3) == [AskHolder("mike", LIFE)]
+
+
+def test_a_beat_takes_a_verdict_back() -> None:
+    rig = Rig()
+    rig.up(2)
+    rig.accept(4, replace(HELLO, life=LATER_LIFE, incarnation=4))
+    rig.on_holder("mike", LIFE, False, "", 1.0)
+    rig.on_beat(2, BEAT, 1.1)
+    newcomer = replace(HELLO, life=LATER_LIFE, incarnation=6)
+    assert rig.accept(6, newcomer, 1.2) == [AskHolder("mike", LIFE)]
 
 
 def test_a_question_that_is_never_answered_ends_for_the_newcomer() -> None:
