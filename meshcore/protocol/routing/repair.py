@@ -1,0 +1,150 @@
+"""Repair: what two neighbours do when their digests say that they hold different records.
+
+Every beat carries a digest. One that differs is normal while news are on their way; two in a row
+start a round: the starter sends the sums of its 256 buckets, the other answers with the versions it
+holds in the buckets that differ, and the starter asks for what is newer there, sends what is newer
+here, and names the versions of what was not named at all, for the other to ask. That makes both
+equal, whatever was lost.
+
+Contract: rounds of one link start at most every 2 s, doubling to 60 s while they move nothing that
+had been held for more than 1 s (what is younger was on its way anyway), and every 2 s again after
+four equal digests. What a peer can make us send is bounded by the bytes allowed for each round.
+
+Complications: both ends see the same mismatch; a round started by either counts for both, and a
+start is delayed a little by chance, so that seldom both do it at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias
+
+from meshcore.protocol.routing.store import Held
+from meshcore.protocol.wire.control import BucketContents, News
+from meshcore.protocol.wire.limits import FRAME_BYTES_MAX, RECORDS_PER_NEWS_MAX
+
+MISMATCHES = 2  # beats in a row that start a round
+MATCHES = 4  # beats in a row after which the link is in order again
+INTERVAL_MIN, INTERVAL_MAX = 2.0, 60.0
+FIRST_INTERVAL = 1.5
+ANSWER_INTERVAL = 1.0  # rounds that a peer may start
+ROUND = 30.0  # answers of a peer are taken this long after a round began
+OLD = 1.0  # what was held this long and was missing there had been lost
+ROUND_BYTES_MAX = 16 * 1024 * 1024
+DELAY_MAX = 0.1
+_HEAD_BYTES = 256  # of a message, and of the names in it
+_RECORD_HEAD_BYTES = 5
+_VERSION_BYTES = 100  # an id of 64 characters, three numbers of 9 bytes, and their heads
+_VERSIONS_MAX = (FRAME_BYTES_MAX - 4 * _HEAD_BYTES) // _VERSION_BYTES
+_Version: TypeAlias = tuple[str, int, int, int, int]
+
+
+class LinkRepair:
+    """The pace of the rounds on one link."""
+
+    __slots__ = (
+        "allowed_bytes", "answered_at", "began_at", "fruitful", "interval", "matches",
+        "mismatches", "next_at",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.mismatches = 0
+        self.matches = 0
+        self.interval = INTERVAL_MIN
+        self.fruitful = True
+        self.next_at = float("-inf")
+        self.began_at = float("-inf")
+        self.answered_at = float("-inf")
+        self.allowed_bytes = 0
+
+    def on_digest(self, equal: bool, now: float) -> bool:
+        """A beat's digest; True where a round should start."""
+        if equal:
+            self.mismatches = 0
+            self.matches += 1
+            if self.matches == MATCHES:
+                self._in_order()
+            return False
+        self.matches = 0
+        self.mismatches += 1
+        return self.mismatches >= MISMATCHES and now >= self.next_at
+
+    def begin_first(self, now: float) -> None:
+        """The round of a new link; a second one may soon be needed, for what is being learnt."""
+        self.next_at = now + FIRST_INTERVAL
+        self.open(now)
+
+    def begin(self, now: float) -> None:
+        """A round begins, by us or by the peer."""
+        self.interval = INTERVAL_MIN if self.fruitful else min(2 * self.interval, INTERVAL_MAX)
+        self.fruitful = False
+        self.next_at = now + self.interval
+        self.open(now)
+
+    def open(self, now: float) -> None:
+        """Allow the traffic of a round."""
+        self.mismatches = 0
+        self.began_at = now
+        self.allowed_bytes = ROUND_BYTES_MAX
+
+    def is_open(self, now: float) -> bool:
+        return now <= self.began_at + ROUND
+
+    def spend(self, held: Held, now: float) -> bool:
+        """Whether this record may still be sent in this round."""
+        if len(held.raw) > self.allowed_bytes:
+            return False
+        self.allowed_bytes -= len(held.raw)
+        if not self.fruitful and held.at < now - OLD:
+            self._in_order()
+        return True
+
+    def _in_order(self) -> None:
+        self.fruitful = True
+        self.interval = INTERVAL_MIN
+        self.next_at = min(self.next_at, self.began_at + INTERVAL_MIN)
+
+
+def news_of(node_id: str, records: Iterable[bytes]) -> Iterator[News]:
+    """The records in messages that fit a frame."""
+    batch: list[bytes] = []
+    room = FRAME_BYTES_MAX - _HEAD_BYTES
+    for raw in records:
+        size = len(raw) + _RECORD_HEAD_BYTES
+        if batch and (size > room or len(batch) == RECORDS_PER_NEWS_MAX):
+            yield News(node_id, tuple(batch))
+            batch, room = [], FRAME_BYTES_MAX - _HEAD_BYTES
+        batch.append(raw)
+        room -= size
+    if batch:
+        yield News(node_id, tuple(batch))
+
+
+def contents_of(buckets: Sequence[int], held: Iterable[tuple[int, Held]]) -> list[BucketContents]:
+    """The versions in these buckets, given as (bucket, record), in messages that fit a frame.
+
+    A bucket is never split: who reads a bucket may conclude that what it does not name is missing.
+    One that would not fit alone is cut short; the peer then sends what we hold already.
+    """
+    versions: dict[int, list[_Version]] = {number: [] for number in buckets}
+    for bucket, one in held:
+        versions[bucket].append((one.origin, one.kind, *one.version))
+    messages: list[BucketContents] = []
+    named: list[int] = []
+    listed: list[_Version] = []
+    for number, entries in versions.items():
+        if named and len(listed) + len(entries) > _VERSIONS_MAX:
+            messages.append(BucketContents(tuple(named), tuple(listed)))
+            named, listed = [], []
+        named.append(number)
+        listed += entries[:_VERSIONS_MAX]
+    if named:
+        messages.append(BucketContents(tuple(named), tuple(listed)))
+    return messages
+
+
+def offers_of(held: Sequence[Held]) -> Iterator[BucketContents]:
+    """The versions of these records, in messages that say nothing about what they do not name."""
+    for start in range(0, len(held), _VERSIONS_MAX):
+        some = held[start : start + _VERSIONS_MAX]
+        yield BucketContents((), tuple([(one.origin, one.kind, *one.version) for one in some]))
