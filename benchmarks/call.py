@@ -17,6 +17,7 @@ CALLS = f"{IN_FLIGHT} in flight"
 
 SUBJECTS = (
     Subject(name=LIMIT, module="limit"),
+    Subject(name="limit-numbered", module="limit", options={"numbered": True}),
     Subject(name="meshcore", module="meshcore_node", options={"action": "eager"}),
     Subject(name="meshcore-async", module="meshcore_node", options={"action": "async"}),
     Subject(name="meshcore-threads", module="meshcore_node", options={"action": "plain"}),

@@ -83,10 +83,13 @@ class ForeignLoad:
         return max(0.0, (busy - own) / elapsed)
 
 
+_BUSY = ("user", "nice", "system", "irq", "softirq")
+
+
 def _busy_time() -> float:
-    # Interrupt time is left out: on loopback it is the packets of the subjects themselves.
+    # With interrupts: on loopback they run inside a process's turn, whose own time includes them.
     times = psutil.cpu_times()
-    return float(times.user + times.system + getattr(times, "nice", 0.0))
+    return float(sum(getattr(times, name, 0.0) for name in _BUSY))
 
 
 def _tree_time(root: psutil.Process) -> float:
@@ -114,12 +117,16 @@ class RoundLoad:
 
 @dataclass(frozen=True, kw_only=True)
 class GateSettings:
-    """When a round may start and when it counts. Durations in seconds, shares in cores."""
+    """When a round may start and when it counts. Durations in seconds, shares in cores.
+
+    `wait_max` and `repeats_max` are for all rounds of a question together: a machine that stays
+    busy costs a run minutes, not hours.
+    """
 
     share_max: float = 0.12
     sample: float = 0.5
-    wait_max: float = 30.0
-    repeats_max: int = 3
+    wait_max: float = 90.0
+    repeats_max: int = 5
 
 
 class Gate:
@@ -137,25 +144,29 @@ class Gate:
         self._load = load or ForeignLoad()
         self._sleep = sleep
         self._say = say or _to_stderr
+        self._wait_left = settings.wait_max
+        self._repeats_left = settings.repeats_max
 
     def wait_until_quiet(self) -> float:
-        """Return once others use less than the limit, or after `wait_max`; the last share seen."""
-        settings = self._settings
-        samples = max(1, round(settings.wait_max / settings.sample))
-        share = 0.0
-        for index in range(samples):
-            self._load.restart()
-            self._sleep(settings.sample)
-            share = self._load.share()
-            if share <= settings.share_max:
-                return share
-            if index == 0:
-                self._say(
-                    f"other processes use {share:.0%} of a core; "
-                    f"waiting up to {settings.wait_max:.0f} s for a quiet machine"
-                )
-        self._say(f"still {share:.0%} of a core after {settings.wait_max:.0f} s; measuring anyway")
+        """Return once others use less than the limit, or when `wait_max` is used up.
+
+        Gives the last share seen. The first look is free: waiting begins with the second.
+        """
+        share = self._sample()
+        if share > self._settings.share_max and self._wait_left > 0:
+            self._say(
+                f"other processes use {share:.0%} of a core; "
+                f"waiting up to {self._wait_left:.0f} s for a quiet machine"
+            )
+        while share > self._settings.share_max and self._wait_left > 0:
+            self._wait_left -= self._settings.sample
+            share = self._sample()
         return share
+
+    def _sample(self) -> float:
+        self._load.restart()
+        self._sleep(self._settings.sample)
+        return self._load.share()
 
     def run_round(self, measure: Callable[[], T], label: str) -> tuple[T, RoundLoad]:
         """One round that counts: repeated while it was disturbed, then kept and marked so."""
@@ -166,11 +177,12 @@ class Gate:
             result = measure()
             share = self._load.share()
             quiet = share <= self._settings.share_max
-            if quiet or thrown_away >= self._settings.repeats_max:
+            if quiet or self._repeats_left <= 0:
                 if not quiet:
                     self._say(f"{label}: kept, although others used {share:.0%} of a core")
                 return result, RoundLoad(foreign=share, quiet=quiet, thrown_away=thrown_away)
             thrown_away += 1
+            self._repeats_left -= 1
             self._say(f"{label}: others used {share:.0%} of a core; thrown away, once more")
 
 
