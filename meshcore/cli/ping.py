@@ -60,7 +60,7 @@ class Tally:
         self.round_trips_ms.append(pong.round_trip * 1000)
         if len(self.round_trips_ms) > 2 * _SAMPLES_MAX:
             del self.round_trips_ms[:-_SAMPLES_MAX]
-        self.active_work = list(pong.active_work)
+        self.active_work = render.active_work(pong.active_work)
         if pong.hops:
             self.hops = list(pong.hops)
             self.hop_count = len(self.hops)

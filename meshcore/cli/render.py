@@ -15,7 +15,7 @@ import math
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -67,9 +67,19 @@ def _key(key: Any) -> str:
 def iso(moment: datetime) -> str:
     """`2026-11-22T10:30:00.123456Z`; a time without a zone is taken for UTC."""
     if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)  # noqa: UP017 (datetime.UTC reads no better)
-    text = moment.astimezone(timezone.utc).isoformat()  # noqa: UP017
+        moment = moment.replace(tzinfo=UTC)
+    text = moment.astimezone(UTC).isoformat()
     return text.removesuffix("+00:00") + "Z"
+
+
+def active_work(active: Any) -> list[Any]:
+    """Running work with its start as ISO 8601 instead of Unix seconds."""
+    return [
+        {**work, "started": iso(datetime.fromtimestamp(work["started"], UTC))}
+        if isinstance(work.get("started"), (int, float))
+        else work
+        for work in active or ()
+    ]
 
 
 def print_json(value: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
@@ -39,7 +40,7 @@ def command(options: Options) -> None:
 
 async def _show(options: Options) -> None:
     async with session(options) as client:
-        status = await client.ask("mesh:status")
+        status = with_times(await client.ask("mesh:status"))
     if options.json:
         render.print_json(status)
         return
@@ -53,6 +54,24 @@ async def _show(options: Options) -> None:
         render.print_table(_DIALLING, [_dialled(each) for each in dialling])
     _numbers("Queues", status.get("queues"))
     _numbers("Counters", status.get("counters"))
+    _numbers("Transport", status.get("transport"))
+
+
+def with_times(status: dict[str, Any]) -> dict[str, Any]:
+    """The answer to `mesh:status` with instants as people and programs read them: ISO 8601 UTC.
+
+    Nodes tell ages and Unix seconds, which need no agreement on time zones or types.
+    """
+    now = datetime.now(UTC)
+    links = [
+        {"since": render.iso(now - timedelta(seconds=link["since_s"])), **link}
+        if "since_s" in link
+        else link
+        for link in status.get("links") or ()
+    ]
+    work = dict(status.get("work") or {})
+    work["active"] = render.active_work(work.get("active"))
+    return {**status, "links": links, "work": work}
 
 
 def _head(status: dict[str, Any]) -> None:
@@ -109,9 +128,19 @@ def _line(label: str, text: str) -> None:
     click.echo(f"{label:<{_LABEL_WIDTH}}{one_line(text)}")
 
 
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
 def _numbers(title: str, values: dict[str, Any] | None) -> None:
     """One name and value a line; nothing where there is nothing to tell."""
-    told = {name: value for name, value in sorted((values or {}).items()) if value}
+    told = {name: value for name, value in sorted(_flat(values or {}).items()) if value}
     if not told:
         return
     click.echo(f"\n{title}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -45,6 +46,7 @@ STATUS = {
     "streams": 1,
     "counters": {"bad_version": 2, "garbage": 0},
     "queues": {"beta": 0},
+    "transport": {"lanes": {"sent": 17}},
 }
 
 
@@ -156,10 +158,23 @@ def test_status_says_to_whom_since_when_and_why_not(mesh: Any, run: Any) -> None
         "2026-11-22T10:00:00Z",
         "connection refused",
         "bad_version  2",
+        "lanes.sent  17",
     ):
         assert text in done.out
     assert "garbage" not in done.out  # a counter at 0 is no news
     assert json.loads(run("status", "--json").out) == STATUS
+
+
+def test_status_tells_instants_where_the_node_tells_ages_and_seconds(mesh: Any, run: Any) -> None:
+    link = {**STATUS["links"][0], "since_s": 90.0}  # type: ignore[index]
+    del link["since"]
+    work = {"active": [{"id": "1", "directive": "demo:sleep", "sender": "x", "started": 0.5}]}
+    mesh.answers["mesh:status"] = {**STATUS, "links": [link], "work": work}
+    found = json.loads(run("status", "--json").out)
+    since = datetime.fromisoformat(found["links"][0]["since"])
+    assert 89 < (datetime.now(UTC) - since).total_seconds() < 120
+    assert found["work"]["active"][0]["started"] == "1970-01-01T00:00:00.500000Z"
+    assert "demo:sleep for x since 1970-01-01T00:00:00.500000Z" in run("status").out
 
 
 def test_status_of_a_lonely_node_says_why_it_is_alone(mesh: Any, run: Any) -> None:
