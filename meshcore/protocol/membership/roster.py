@@ -97,10 +97,12 @@ class Roster:
         self._conclude(node, now, events)
         return events
 
-    def on_view(self, entries: Iterable[ViewEntry], *, reset: bool) -> list[RosterEvent]:
+    def on_view(
+        self, entries: Iterable[ViewEntry], *, reset: bool, now: float
+    ) -> list[RosterEvent]:
         """A client's node tells what it knows; `reset`: whoever is not named is forgotten.
 
-        A client feeds nothing else: time does not pass for it, its node says what it concludes.
+        A client feeds nothing else, and `now` ages nobody: its node says what it concludes.
         """
         events: list[RosterEvent] = []
         named = {entry[0]: entry for entry in entries}

@@ -102,6 +102,8 @@ def test_a_whole_silent_link_with_slow_beats_passes_every_threshold_in_order():
 def test_the_thresholds_are_exclusive():
     detector = make(Timings(check_interval=1.0))
     assert run(detector, T0 + 1.0) == []  # exactly 1.0 old is not yet slow
+    assert detector.set_timings(Timings(check_interval=0.5), T0 + 1.0) == [BeatDue(0.0)]
+    assert steps(run(detector, T0 + 2.0)) == [(1.5, SLOW)]  # exactly 2.0 is no warning yet
 
 
 def test_a_neighbour_that_is_heard_stays_alive_without_a_single_effect():
@@ -333,7 +335,8 @@ def test_a_lost_link_does_not_age_in_our_pause_either():
     link_down(detector, T0 + 0.2)
     detector.on_tick(T0 + 60)
     assert [edge.state for edge in detector.edges()] == [DOWN]
-    assert effects(run(detector, T0 + 80)) == [EdgeRemoved("beta")]
+    ((at, removed),) = run(detector, T0 + 80)
+    assert (removed, at) == (EdgeRemoved("beta"), pytest.approx(T0 + 70.0, abs=0.3))
 
 
 def test_a_connection_that_is_found_closed_after_our_pause_is_probed():
@@ -348,6 +351,7 @@ def test_a_tick_that_is_a_little_late_still_ages():
     now = T0 + 0.25 + 0.5  # late by exactly two intervals
     assert Paused not in [type(effect) for effect in detector.on_tick(now)]
     assert detector.neighbours(now)[0].age == pytest.approx(0.75)
+    assert detector.on_tick(now + 0.25 + 0.53)[0] == Paused(pytest.approx(0.53))
 
 
 def test_new_timings_after_a_pause_age_nobody():

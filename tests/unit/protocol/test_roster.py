@@ -346,6 +346,16 @@ def test_the_path_over_the_lost_link_itself_is_not_believed_meanwhile():
     ]
 
 
+def test_the_path_over_a_new_link_is_believed_when_routing_has_spoken_since():
+    roster = make()
+    neighbour(roster, T0, DEAD, ALIVE)
+    lose(roster, T0 + 1, silent=1)
+    neighbour(roster, T0 + 1, ALIVE, DEAD)
+    lose(roster, T0 + 2)
+    back = reach(roster, T0 + 3, hops=1, next_hop="gamma")
+    assert back == [changed(WARNING, ALIVE, True), state(True)]
+
+
 def test_a_neighbour_lost_before_routing_knew_it_ages_from_the_loss():
     roster = make()
     neighbour(roster, T0, DEAD, ALIVE)
@@ -433,9 +443,11 @@ def test_leaving_after_a_certain_death_tells_delivery_nothing_new():
 
 
 def test_only_a_greater_incarnation_brings_back_a_node_that_left():
-    roster = make_with_gamma()
+    roster = make()
+    reach(roster, T0)
     lose(roster, T0, left=True)
     assert reach(roster, T0 + 1) == []
+    assert reach(roster, T0 + 1, incarnation=0, life=9) == []
     assert neighbour(roster, T0 + 1, DEAD, ALIVE) == []
     assert reach(roster, T0 + 1, incarnation=2, life=22) == [
         Added("gamma", 2, 22),
@@ -508,7 +520,7 @@ def client():
 def test_a_client_is_told_by_its_node_and_is_no_node_itself():
     roster = client()
     assert roster.nodes() == []
-    assert roster.on_view([("gamma", LIFE, 0, True, "", 2)], reset=True) == [
+    assert roster.on_view([("gamma", LIFE, 0, True, "", 2)], reset=True, now=T0) == [
         Added("gamma", 0, LIFE),
         state(True),
     ]
@@ -519,21 +531,21 @@ def test_a_client_is_told_by_its_node_and_is_no_node_itself():
 
 def test_a_view_passes_through_the_same_events():
     roster = client()
-    roster.on_view([("gamma", LIFE, 0, True, "", 2)], reset=True)
-    assert roster.on_view([("gamma", LIFE, 2, False, "unreachable", 0)], reset=False) == [
+    roster.on_view([("gamma", LIFE, 0, True, "", 2)], reset=True, now=T0)
+    assert roster.on_view([("gamma", LIFE, 2, False, "unreachable", 0)], reset=False, now=T0) == [
         changed(ALIVE, WARNING, False, "unreachable"),
         state(False),
     ]
-    assert roster.on_view([("gamma", LIFE, 3, False, "gone", 0)], reset=False) == [
+    assert roster.on_view([("gamma", LIFE, 3, False, "gone", 0)], reset=False, now=T0) == [
         changed(WARNING, DEAD, False, "gone"),
         state(False, Reason.GONE),
     ]
-    assert roster.on_view([("gamma", 22, 0, True, "", 2)], reset=False) == [
+    assert roster.on_view([("gamma", 22, 0, True, "", 2)], reset=False, now=T0) == [
         Restarted("gamma", LIFE, 22, 0),
         changed(DEAD, ALIVE, True),
         state(True, life=22),
     ]
-    assert roster.on_view([("gamma", 22, 4, False, "left", 0)], reset=False) == [
+    assert roster.on_view([("gamma", 22, 4, False, "left", 0)], reset=False, now=T0) == [
         Removed("gamma", Reason.LEFT),
         state(False, Reason.LEFT, life=22),
     ]
@@ -541,8 +553,10 @@ def test_a_view_passes_through_the_same_events():
 
 def test_a_view_that_resets_forgets_who_is_not_named():
     roster = client()
-    roster.on_view([("beta", 5, 0, True, "", 1), ("gamma", LIFE, 0, True, "", 2)], reset=True)
-    assert roster.on_view([("beta", 5, 0, True, "", 1)], reset=True) == [
+    roster.on_view(
+        [("beta", 5, 0, True, "", 1), ("gamma", LIFE, 0, True, "", 2)], reset=True, now=T0
+    )
+    assert roster.on_view([("beta", 5, 0, True, "", 1)], reset=True, now=T0) == [
         Removed("gamma", Reason.REMOVED),
         state(False, Reason.REMOVED),
     ]
@@ -550,16 +564,16 @@ def test_a_view_that_resets_forgets_who_is_not_named():
 
 def test_what_a_view_says_in_words_that_we_do_not_know_is_taken_carefully():
     roster = client()
-    roster.on_view([("gamma", LIFE, 3, False, "abducted", 0)], reset=True)
+    roster.on_view([("gamma", LIFE, 3, False, "abducted", 0)], reset=True, now=T0)
     assert roster.get("gamma").reason is Reason.UNREACHABLE
-    roster.on_view([("delta", 5, 3, False, "", 0)], reset=False)
+    roster.on_view([("delta", 5, 3, False, "", 0)], reset=False, now=T0)
     assert roster.get("delta").reason is Reason.UNREACHABLE
-    assert roster.on_view([("epsilon", 5, 4, False, "", 0)], reset=False) == []
+    assert roster.on_view([("epsilon", 5, 4, False, "", 0)], reset=False, now=T0) == []
 
 
 def test_a_view_carries_an_entry_from_a_node_to_its_client():
     roster, other = make_with_gamma(), client()
     lose(roster, T0, gone=1)
-    other.on_view([view_entry_of(entry) for entry in roster.nodes()], reset=True)
+    other.on_view([view_entry_of(entry) for entry in roster.nodes()], reset=True, now=T0)
     assert (other.get("alpha").status, other.get("gamma").status) == (ALIVE, DEAD)
     assert other.get("gamma").reason is Reason.GONE
