@@ -159,6 +159,11 @@ class Executor:
         if job is not None:
             self._cancel(job, code, f"{job.spec.directive} {_REASONS.get(code, 'was cancelled')}")
 
+    def takes_stream(self, directive: str) -> bool:
+        """Whether the action wants a large payload while it still arrives."""
+        spec = self._specs.get(directive)
+        return spec is not None and spec.payload == "stream"
+
     def active(self) -> list[dict[str, Any]]:
         """The work that runs now: id, directive, sender, started (a datetime, UTC)."""
         return [

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from typing import Any
 
 from meshcore.errors import ProtocolError
-from meshcore.identity import owner_of
 from meshcore.protocol.delivery.bodies import Outgoing
 from meshcore.protocol.delivery.channel import OPEN, Channel
 from meshcore.protocol.delivery.initiator import Initiator, Peer
@@ -51,7 +50,7 @@ class Delivery:
         self.call = self._initiator.call
         self.respond = self._responder.respond
         self.fail = self._responder.fail
-        self.flush_board = board.flush
+        self.has_room = self._responder.has_room
 
     @property
     def address(self) -> str:
@@ -191,7 +190,7 @@ class Delivery:
         except ProtocolError:
             self._board.count("bad packet: key")
             return
-        link = self._board.link_of(owner_of(source))
+        link = self._board.link_of(source)
         if role != packet.FROM_INITIATOR or destination != self._board.address or not link:
             self._board.count("stray packet")
             return
@@ -211,7 +210,7 @@ class Delivery:
             return
         self._board.count(f"hint {reason}")
         if reason == packet.HINT_CLIENT_GONE:
-            self._responder.on_client_gone(source)
+            self._responder.on_client_gone(destination)
         elif reason == packet.HINT_FULL and (source, life) == (
             self._board.address,
             self._board.life,
@@ -221,6 +220,10 @@ class Delivery:
             if channel is not None:
                 channel.lanes[0].on_loss()
                 channel.lanes[1].on_loss()
+
+    def on_client_gone(self, address: str) -> None:
+        """An ephemeral client has ended: its work here is not wanted any more."""
+        self._responder.on_client_gone(address)
 
     # Peers, routes, time ---------------------------------------------------------------------
 
@@ -273,11 +276,29 @@ class Delivery:
             elif kind == "idle":
                 self._responder.on_idle_timer(channel, now)
 
+    def emit(self, output: Any) -> None:
+        """Put something of another machine on the same ordered list."""
+        self._board.out.append(output)
+
+    def knows(self, key: bytes) -> bool:
+        """Whether a packet of this key belongs to a channel that ends here."""
+        return key in self._board.by_key
+
     def take(self) -> list[Output]:
         """The outputs since the last call, in order."""
         out = self._board.out
         self._board.out = []
         return out
+
+    def close_calls(self, text: str, now: float) -> None:
+        """This node stops: its own calls end, and those who work for them are told."""
+        self._initiator.close_calls(text, now)
+
+    def is_settled(self) -> bool:
+        """Everything that was sent has been acknowledged, as far as there are ways."""
+        return not any(
+            channel.link and not channel.is_idle() for channel in self._board.by_key.values()
+        )
 
     def stats(self) -> dict[str, int]:
         """Channels and streams, for status."""

@@ -128,7 +128,7 @@ class Initiator:
                 stream.outgoing = None
             if outgoing.starved and not outgoing.full:
                 outgoing.starved = False
-                self._board.out.append((WRITABLE, stream.token))
+                self._board.out.append((WRITABLE, stream))
 
     def cancel(self, stream: ClientStream, code: int, text: str, now: float) -> bool:
         """End a call from this side; False if it had ended. Its token gets FAILED with `code`."""
@@ -144,8 +144,13 @@ class Initiator:
             channel.outboxes[stream.lane].append(packet.pack(fields))
             self._board.mark(channel)
         failure = Failure(int(code), text, not unsent)
-        self._board.out.append((FAILED, stream.token, stream.expected, failure))
+        self._board.out.append((FAILED, stream, stream.expected, failure))
         return True
+
+    def close_calls(self, text: str, now: float) -> None:
+        for channel in self._channels.values():
+            for stream in list(channel.streams.values()):
+                self.cancel(stream, Code.CANCELLED, text, now)
 
     def on_deadline(self, stream: ClientStream, now: float) -> None:
         self.cancel(stream, Code.DEADLINE, "no answer in time", now)
@@ -264,7 +269,7 @@ class Initiator:
             code = Code.UNREACHABLE
         self._end(stream)
         failure = Failure(int(code), text, may_have_run, unknown_node=unknown_node)
-        self._board.out.append((FAILED, stream.token, stream.expected, failure))
+        self._board.out.append((FAILED, stream, stream.expected, failure))
 
     def _unsent(self, stream: ClientStream) -> bool:
         return stream.channel.state is not OPEN or any(
@@ -337,23 +342,23 @@ class Initiator:
             elif serial == stream.expected:
                 self._end(stream)
                 value = NO_PAYLOAD if mode == packet.NOTHING else payload
-                self._board.out.append((VALUE, stream.token, serial, value))
+                self._board.out.append((VALUE, stream, serial, value))
             else:
                 value = NO_PAYLOAD if mode == packet.NOTHING else payload
-                self._emit(stream, serial, (VALUE, stream.token, serial, value), completes=True)
+                self._emit(stream, serial, (VALUE, stream, serial, value), completes=True)
         elif kind == packet.ITEM:
             _, _, serial, mode, payload = message
             if mode == packet.BODY:
                 self._on_body(stream, serial, payload, final=False)
             else:
-                item = (ITEM, stream.token, serial, packet.unpack_value(payload), len(payload))
+                item = (ITEM, stream, serial, packet.unpack_value(payload), len(payload))
                 self._emit(stream, serial, item, completes=True)
         elif kind == packet.CHUNK:
             self._on_chunk(stream, message, body)
         elif kind == packet.ERROR:
             _, _, serial, code, name, text, traceback, may_have_run = message[:8]
             failure = Failure(int(code), str(text), bool(may_have_run), str(name), str(traceback))
-            self._emit(stream, serial, (FAILED, stream.token, serial, failure), completes=True)
+            self._emit(stream, serial, (FAILED, stream, serial, failure), completes=True)
         elif kind == packet.CREDIT:
             self._board.on_credit(stream, message[2])
         else:
@@ -366,7 +371,7 @@ class Initiator:
         stream.incoming[serial] = 0
         if final:
             stream.final_serial = serial
-        self._emit(stream, serial, (BODY, stream.token, serial, content, size, final))
+        self._emit(stream, serial, (BODY, stream, serial, content, size, final))
 
     def _on_chunk(self, stream: ClientStream, message: list[Any], body: Any) -> None:
         _, _, serial, offset, last = message
@@ -377,7 +382,7 @@ class Initiator:
         incoming[serial] += len(body)
         if last:
             del incoming[serial]
-        self._emit(stream, serial, (CHUNK, stream.token, serial, body, last), completes=bool(last))
+        self._emit(stream, serial, (CHUNK, stream, serial, body, last), completes=bool(last))
 
     def _emit(
         self, stream: ClientStream, serial: int, output: Output, *, completes: bool = False

@@ -4,20 +4,21 @@ Measured: an object for each message costs 18-30 % of the calls per second, so t
 
 ==========  =======================================================================================
 SEND        link, lane, frames
-VALUE       token, serial, payload: the last response, a success (NO_PAYLOAD: eof alone)
-ITEM        token, serial, payload, size: one of several; return `size` with `consumed`
-BODY        token, serial, content kind, size or None, last: a large response begins
-CHUNK       token, serial, data, last: its next bytes; return their number with `consumed`
-FAILED      token, serial, Failure: the last response, a failure
+VALUE       call, serial, payload: the last response, a success (NO_PAYLOAD: eof alone)
+ITEM        call, serial, payload, size: one of several; return `size` with `consumed`
+BODY        call, serial, content kind, size or None, last: a large response begins
+CHUNK       call, serial, data, last: its next bytes; return their number with `consumed`
+FAILED      call, serial, Failure: the last response, a failure
 CALL        stream, directive, payload, ttl in seconds or None, trace or None
 CALL_BODY   stream, directive, (content kind, size or None), ttl, trace: CALL_CHUNKs follow
 CALL_CHUNK  stream, data, last
 CANCELLED   stream, code: the work is no longer wanted
-WRITABLE    stream or token: a window that was full has room again
+WRITABLE    call or stream: a window that was full has room again
 COUNT       reason
 ==========  =======================================================================================
 
-`token` is what the caller of `Delivery.call` handed in, `stream` the ServerStream to respond on.
+`call` is the ClientStream that `Delivery.call` returned, with the caller's `token`; `stream` is the
+ServerStream to respond on.
 """
 
 from __future__ import annotations

@@ -256,18 +256,19 @@ class Responder:
 
     def on_room(self, channel: Channel) -> None:
         """The channel's windows have moved: tell the streams that waited for it."""
-        for stream in [s for s in channel.starving if s.done or self._has_room(s)]:
+        for stream in [s for s in channel.starving if s.done or self.has_room(s)]:
             del channel.starving[stream]
             if not stream.done:
                 self._board.out.append((WRITABLE, stream))
 
     def _room(self, stream: ServerStream) -> bool:
-        if self._has_room(stream):
+        if self.has_room(stream):
             return True
         stream.channel.starving[stream] = None
         return False
 
-    def _has_room(self, stream: ServerStream) -> bool:
+    def has_room(self, stream: ServerStream) -> bool:
+        """Whether the next response may be given now."""
         outgoing = stream.outgoing
         if outgoing is not None:  # one body of a stream at a time
             return not outgoing.ended and not outgoing.full

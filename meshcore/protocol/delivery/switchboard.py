@@ -6,7 +6,6 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from meshcore.identity import owner_of
 from meshcore.protocol.delivery.bodies import Outgoing, Stream
 from meshcore.protocol.delivery.channel import CLOSED, OPEN, OPENING, Channel
 from meshcore.protocol.delivery.outputs import COUNT, Output
@@ -19,7 +18,7 @@ ACK_DELAY = 0.02  # seconds; acks ride on data that leaves within it
 
 
 class Switchboard:
-    """State and services for Initiator and Responder; `link_of(node id)` is 0 without a route."""
+    """State and services for Initiator and Responder; `link_of(address)` is 0 without a route."""
 
     def __init__(
         self, *, address: str, life: int, rng: random.Random, link_of: Callable[[str], int]
@@ -161,7 +160,7 @@ class Switchboard:
     def on_routes_changed(self, now: float) -> None:
         """Look up every channel's link again; on a changed path the oldest packet goes again."""
         for channel in list(self.by_key.values()):
-            link = self.link_of(channel.owner)
+            link = self.link_of(channel.address)
             if link == channel.link:
                 continue
             channel.link = link
@@ -178,7 +177,7 @@ class Switchboard:
 
     def register(self, channel: Channel, life: int, now: float) -> None:
         channel.bind(self.address, self.life, life)
-        channel.link = self.link_of(owner_of(channel.address))
+        channel.link = self.link_of(channel.address)
         channel.unroutable_since = None if channel.link else now
         self.by_key[channel.key_in] = channel
 

@@ -1,0 +1,487 @@
+"""A node: a full member of the mesh, from `start` to `stop`.
+
+It puts the parts together (core, driver, transport, executor) and gives applications their view of
+them: `router`, `connectivity`, actions, links. Everything runs on one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Self, TypeVar
+
+from meshcore import host
+from meshcore.config import Config, Timings
+from meshcore.connectivity import Connectivity
+from meshcore.errors import ClosedError, ConfigError, MeshError
+from meshcore.identity import new_life
+from meshcore.paths import DataDir
+from meshcore.payload import Spool
+from meshcore.protocol.delivery.outputs import Failure
+from meshcore.protocol.mesh import Identity, Mesh
+from meshcore.router import Router
+from meshcore.runtime import loop as event_loop
+from meshcore.runtime.calls import Calls
+from meshcore.runtime.driver import Driver
+from meshcore.runtime.questions import Questions
+from meshcore.runtime.serving import Serving
+from meshcore.transport.transport import Transport
+from meshcore.urls import is_wildcard, parse_url
+from meshcore.work.executor import Executor
+from meshcore.work.registry import Registry
+
+_LOG = logging.getLogger("meshcore.node")
+T = TypeVar("T")
+LEAVE_WAIT = 0.5  # seconds for one neighbour to acknowledge that we leave
+DRAIN_WAIT = 0.5  # seconds for the last responses to be acknowledged
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link to a neighbour. `since` counts on the clock of `time.monotonic()`."""
+
+    node_id: str
+    url: str | None
+    dialled: bool
+    since: float
+    state: str
+
+
+class Node:
+    """A member of the mesh. Without a configuration it listens nowhere and writes nothing."""
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or Config()
+        self.node_id = self.config.node_id
+        self._registry = Registry()
+        self._listen: list[str] = list(self.config.listen)
+        self._peers: list[str] = list(self.config.peers)
+        self.endpoints: list[str] = []
+        self._work: list[Coroutine[Any, Any, Any] | Callable[[], Coroutine[Any, Any, Any]]] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._driver: Driver | None = None
+        self._data_dir: DataDir | None = None
+        self._closed: asyncio.Event | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._failure: BaseException | None = None
+        self._failed: asyncio.Event | None = None
+        for plugin in self.config.plugins:
+            self._registry.add_plugin(plugin)
+        self._mesh = self._new_mesh(incarnation=int(time.time() * 1000))
+        self.router = Router(self._mesh)
+        self.connectivity = Connectivity(self._mesh, set_timings=self._set_timings)
+
+    def _new_mesh(self, incarnation: int) -> Mesh:
+        rng = random.Random(random.SystemRandom().getrandbits(128))
+        identity = Identity(
+            mesh=self.config.mesh,
+            node_id=self.node_id,
+            incarnation=incarnation,
+            life=new_life(rng),
+            listed=not self.config.ephemeral,
+            description=host.process_description(),
+        )
+        return Mesh(
+            identity,
+            timings=self.config.timings,
+            rng=rng,
+            now=time.monotonic(),
+            request_timeout=self.config.request_timeout,
+            costs=dict(self.config.costs),
+        )
+
+    # Life ------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Listening when it returns.
+
+        Raises:
+            ConfigError: an address, plugin or data directory that cannot be used.
+            ClosedError: it was started before.
+        """
+        if self._closed is not None:
+            raise ClosedError(f"{self.node_id} was started before; make a new node")
+        self._closed, self._failed = asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        try:
+            if self.config.data_dir is not None:
+                self._data_dir = DataDir(self.config.data_dir)
+                number = self._data_dir.next_incarnation()
+                self._mesh.set_incarnation(number, time.monotonic())
+            self._assemble(loop)
+            for url in self._listen:
+                self._bind(url)
+        except BaseException:
+            await self._release()
+            raise
+        self._announce()
+        driver = self._driver
+        assert driver is not None
+        for url in self._peers:
+            self._mesh.add_peer(url, driver.now())
+        driver.flush()
+        for work in self._work:
+            self._spawn(work)
+
+    def _assemble(self, loop: asyncio.AbstractEventLoop) -> None:
+        driver = Driver(loop, self._mesh, owner=self, make_transport=Transport)
+        self._driver = driver
+        self._spool = Spool(bytes_max=self.config.spool_bytes_max)
+        self._serving = Serving(driver, spool=self._spool)
+        self._calls = Calls(driver, spool=self._spool, explain=self._explain)
+        self._executor = Executor(
+            self._registry,
+            self._serving,
+            loop=loop,
+            max_workers=self.config.max_workers,
+            queue_max=self.config.queue_max,
+            call=self._call_for_action,
+            config=self.config.plugin,
+            node_id=self.node_id,
+            spool=self._spool,
+            clock=driver.now,
+        )
+        self._serving.connect(self._executor)
+        driver.server, driver.caller = self._serving, self._calls
+        Questions(self, driver, self._serving, self._executor, self._calls).answer()
+
+    async def stop(self, *, grace: float | None = None) -> None:
+        """Leave the mesh in good order; a second call waits for the first.
+
+        Running work may finish for `grace` seconds (default: the setting `grace`), then it is
+        cancelled. Peers hear of the leave before the links close.
+        """
+        if self._driver is None:
+            return
+        if self._stopping is None:
+            seconds = self.config.grace if grace is None else grace
+            self._stopping = asyncio.get_running_loop().create_task(self._stop(seconds))
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self, grace: float) -> None:
+        driver = self._driver
+        assert driver is not None
+        for task in list(self._tasks):
+            if task is not asyncio.current_task():
+                task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        stuck = await self._executor.stop(grace)
+        if stuck:
+            _LOG.warning("%s: work that would not end was left behind: %s", self.node_id, stuck)
+        self._mesh.delivery.close_calls(f"{self.node_id} stops", driver.now())
+        driver.flush()
+        await self._wait_until(self._mesh.delivery.is_settled, DRAIN_WAIT)
+        self._mesh.leave(driver.now())
+        driver.flush()
+        if self._mesh.has_link():
+            await self._wait_until(lambda: self._mesh.leave_acked, LEAVE_WAIT)
+        self._mesh.close_links(driver.now())
+        driver.flush()
+        await self._release()
+
+    @staticmethod
+    async def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+        """What it waits for comes within milliseconds or not at all."""
+        end = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() >= end:
+                return False
+            await asyncio.sleep(0.002)
+        return True
+
+    async def _release(self) -> None:
+        driver, self._driver = self._driver, None
+        if driver is not None:
+            await driver.close(linger=0.3)
+            self._serving.close()
+            self._calls.close()
+        if self._data_dir is not None:
+            self._data_dir.close()
+            self._data_dir = None
+        if self._closed is not None:
+            self._closed.set()
+
+    async def wait_closed(self) -> None:
+        """Returns when the node has stopped."""
+        if self._closed is None:
+            raise ClosedError(f"{self.node_id} was not started")
+        await self._closed.wait()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        await self.stop()
+        if self._failure is not None and error is None:
+            raise self._failure
+
+    def run(self, app: Callable[[], Awaitable[T]] | None = None) -> T | None:
+        """Run in an event loop of its own until `app` returns, or until SIGINT or SIGTERM.
+
+        Returns what `app` returned. Raises what it, or work of `create_task`, raised.
+        """
+        return event_loop.run(self._run(app))
+
+    async def _run(self, app: Callable[[], Awaitable[T]] | None) -> T | None:
+        interrupted = asyncio.Event()
+        async with self._signals(interrupted), self:
+            assert self._failed is not None
+            waits = [
+                asyncio.ensure_future(interrupted.wait()),
+                asyncio.ensure_future(self._failed.wait()),
+            ]
+            main = None if app is None else asyncio.ensure_future(app())
+            try:
+                await asyncio.wait(
+                    waits if main is None else [main, *waits],
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if main is not None and main.done():
+                    return main.result()
+                return None
+            finally:
+                pending = waits if main is None else [main, *waits]
+                for task in pending:
+                    task.cancel()
+                await asyncio.gather(*pending, return_exceptions=True)
+
+    @contextlib.asynccontextmanager
+    async def _signals(self, interrupted: asyncio.Event) -> Any:
+        """SIGINT and SIGTERM end `run` in good order; only the main thread gets signals."""
+        loop = asyncio.get_running_loop()
+        mine = threading.current_thread() is threading.main_thread()
+        numbers = (signal.SIGINT, signal.SIGTERM) if mine else ()
+        for number in numbers:
+            loop.add_signal_handler(number, interrupted.set)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+    def create_task(
+        self, work: Coroutine[Any, Any, Any] | Callable[[], Coroutine[Any, Any, Any]]
+    ) -> None:
+        """Run `work` from `start` to `stop`; if it raises, `run` and `async with` raise it."""
+        if self._driver is None:
+            self._work.append(work)
+        else:
+            self._spawn(work)
+
+    def _spawn(self, work: Coroutine[Any, Any, Any] | Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        coroutine = work() if callable(work) else work
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is None:
+            self._failure = error
+        if self._failed is not None:
+            self._failed.set()
+
+    # Addresses and peers ---------------------------------------------------------------------
+
+    def enable_server(self, urls: Sequence[str]) -> None:
+        """Listen there as well: remembered before `start`, bound at once after it."""
+        checked = [str(parse_url(url, key="listen")) for url in urls]
+        merged = Config.from_dict({**self.config.to_dict(), "listen": [*self._listen, *checked]})
+        self.config = merged
+        if self._driver is None:
+            self._listen += checked
+            return
+        for url in checked:
+            self._bind(url)
+        self._announce()
+
+    def add_peer(self, url: str) -> None:
+        """Dial `url` until the node stops or `remove_peer` is called."""
+        url = str(parse_url(url, key="peer"))
+        if url not in self._peers:
+            self._peers.append(url)
+        if self._driver is not None:
+            self._mesh.add_peer(url, self._driver.now())
+            self._driver.flush()
+
+    def remove_peer(self, url: str) -> None:
+        """Dial `url` no more, and close the link that was dialled there."""
+        url = str(parse_url(url, key="peer"))
+        if url in self._peers:
+            self._peers.remove(url)
+        if self._driver is not None:
+            self._mesh.remove_peer(url, self._driver.now())
+            self._driver.flush()
+
+    def _bind(self, url: str) -> None:
+        assert self._driver is not None
+        self.endpoints.append(self._driver.transport.listen(url))
+
+    def _announce(self) -> None:
+        """Tell the mesh where we listen and what we offer."""
+        driver = self._driver
+        assert driver is not None
+        advertised = list(self.config.advertise) or _advertised(self.endpoints)
+        news = driver.transport.news_urls
+        self._mesh.set_endpoints(tuple(advertised), news, driver.now())
+        self._tell_details()
+
+    def _tell_details(self) -> None:
+        if self._driver is None or self.config.ephemeral:
+            return
+        from meshcore import __version__
+
+        content = {
+            "actions": self._registry.capabilities(),
+            "max_workers": self.config.max_workers,
+            "version": __version__,
+            "host": host.describe(),
+            "pid": host.pid(),
+            "plugins": sorted({name.partition(":")[0] for name in self._registry.specs}),
+            "organization": self.config.organization,
+        }
+        self._mesh.set_details(content, self._driver.now())
+        self._driver.kick()
+
+    @property
+    def links(self) -> list[Link]:
+        """The links that are up or being made, clients not counted."""
+        return [
+            Link(info.node_id, info.url, info.dialled, info.since, info.state.name.lower())
+            for info in self._mesh.links.links()
+            if info.node_id is not None and info.client_address is None
+        ]
+
+    # Actions ---------------------------------------------------------------------------------
+
+    def action(self, directive: str, **options: Any) -> Callable[[Callable[..., T]], Callable[..., T]]:
+        """Offer a function as `directive` (`namespace:action`); options as for `meshcore.action`."""
+
+        def register(function: Callable[..., T]) -> Callable[..., T]:
+            self._registry.add_function(directive, function, **options)
+            self._tell_details()
+            return function
+
+        return register
+
+    def add_plugin(self, plugin: str | ModuleType, *, namespace: str | None = None) -> None:
+        """Offer the actions of a module, or of the plugin of that name."""
+        self._registry.add_plugin(plugin, namespace=namespace)
+        self._tell_details()
+
+    # What the core tells (the driver's `Owner`) ------------------------------------------------
+
+    def on_event(self, event: Any) -> None:
+        self.connectivity.dispatch(event)
+
+    def on_fatal(self, reason: str) -> None:
+        _LOG.error("%s: %s", self.node_id, reason)
+        self._fail(ConfigError(reason))
+
+    def ask_holder(self, node_id: str, life: int) -> None:
+        driver = self._driver
+        assert driver is not None
+        driver.spawn(self._ask_holder(node_id, life))
+
+    async def _ask_holder(self, node_id: str, life: int) -> None:
+        driver = self._started()
+        try:
+            answer = await self._request(node_id, "mesh:identify", None, timeout=1.0)
+        except MeshError as error:
+            answered, description = False, str(error)
+        else:
+            answered, description = answer.get("life") == life, str(answer.get("description"))
+            path = self.router.route(node_id)
+            if len(path) > 2:
+                description += f", reached over {path[-2]}"
+        self._mesh.on_holder(
+            node_id, life, answered=answered, description=description, now=driver.now()
+        )
+        driver.flush()
+
+    def take_incarnation(self, number: int) -> None:
+        driver = self._started()
+        if self._data_dir is not None:
+            number = self._data_dir.next_incarnation(at_least=number)
+        self._mesh.set_incarnation(number, driver.now())
+
+    def _set_timings(self, timings: Timings) -> None:
+        now = time.monotonic() if self._driver is None else self._driver.now()
+        self._mesh.set_timings(timings, now)
+        if self._driver is not None:
+            self._driver.flush()
+
+    # Calls -----------------------------------------------------------------------------------
+
+    def _started(self) -> Driver:
+        if self._driver is None:
+            raise ClosedError(f"{self.node_id} is not running", may_have_run=False)
+        return self._driver
+
+    async def _request(
+        self,
+        recipient: str,
+        directive: str,
+        payload: Any,
+        *,
+        timeout: float | None,
+        priority: str = "interactive",
+        trace: bool = False,
+    ) -> Any:
+        """One call and its one value; the way of `Controller.call` and of actions that call."""
+        driver = self._started()
+        future: asyncio.Future[Any] = driver.loop.create_future()
+        call = self._calls.start(
+            recipient,
+            directive,
+            payload,
+            token=future,
+            ttl=self.config.request_timeout if timeout is None else timeout,
+            priority=priority,
+            trace=trace,
+        )
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._calls.cancel(call)
+            raise
+
+    def _call_for_action(
+        self, recipient: str, directive: str, payload: Any, /, *, timeout: float | None
+    ) -> Awaitable[Any]:
+        return self._request(recipient, directive, payload, timeout=timeout)
+
+    def _explain(self, failure: Failure, recipient: str, directive: str) -> str:
+        from meshcore.runtime.explain import explain
+
+        return explain(self._mesh, failure, recipient, directive)
+
+
+def _advertised(endpoints: Sequence[str]) -> list[str]:
+    """The bound URLs as others can dial them: wildcards replaced by the machine's addresses.
+
+    Sockets of this machine's file system are told only where there is nothing else.
+    """
+    advertised: list[str] = []
+    for url in endpoints:
+        parsed = parse_url(url)
+        if parsed.scheme != "tcp":
+            continue
+        if is_wildcard(parsed):
+            advertised += [f"tcp://{address}:{parsed.port}" for address in host.machine_addresses()]
+        else:
+            advertised.append(url)
+    return advertised[:16] or list(endpoints)[:16]

@@ -1,0 +1,211 @@
+"""The reserved namespace `mesh`: what every node answers about itself and its view of the mesh.
+
+These are answered on the loop, without a place in the work queue, so that a busy node can still be
+asked why it is busy. The shapes are those of `meshctl … --json`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from meshcore import host
+from meshcore.errors import BadPayloadError, MeshError, UnknownNodeError
+from meshcore.protocol.delivery.outputs import Failure
+from meshcore.protocol.delivery.streams import ServerStream
+from meshcore.protocol.view import NodeStatus
+from meshcore.runtime.calls import Calls
+from meshcore.runtime.driver import Driver
+from meshcore.runtime.explain import explain
+from meshcore.runtime.serving import Serving
+from meshcore.work.executor import Executor
+
+if TYPE_CHECKING:
+    from meshcore.node import Node
+
+PING_WAIT = 1.0  # seconds that the table of nodes waits for an answer
+PINGS_AT_ONCE = 64
+
+
+class Questions:
+    """Registers the answers of one node."""
+
+    def __init__(
+        self, node: Node, driver: Driver, serving: Serving, executor: Executor, calls: Calls
+    ) -> None:
+        self._node = node
+        self._driver = driver
+        self._mesh = driver.mesh
+        self._serving = serving
+        self._executor = executor
+        self._calls = calls
+        self._started_at = driver.now()
+
+    def answer(self) -> None:
+        self._serving.internal.update(
+            {
+                "mesh:ping": self._ping,
+                "mesh:identify": self._identify,
+                "mesh:nodes": self._nodes,
+                "mesh:edges": self._edges,
+                "mesh:route": self._route,
+                "mesh:actions": self._actions,
+                "mesh:status": self._status,
+            }
+        )
+
+    def _up(self) -> float:
+        return self._driver.now() - self._started_at
+
+    def _active(self) -> list[dict[str, Any]]:
+        return [
+            {**work, "started": work["started"].timestamp()} for work in self._executor.active()
+        ]
+
+    def _ping(self, stream: ServerStream, payload: Any, trace: list[str] | None) -> Any:
+        return {
+            "initial_time": payload if isinstance(payload, int | float) else None,
+            "response_time": time.time(),
+            "active_work": self._active(),
+            "up_time": self._up(),
+            "queued": self._executor.queued,
+            "hops": trace or [],
+        }
+
+    def _identify(self, stream: ServerStream, payload: Any, trace: list[str] | None) -> Any:
+        return {"life": self._mesh.identity.life, "description": host.process_description()}
+
+    def _edges(self, stream: ServerStream, payload: Any, trace: list[str] | None) -> Any:
+        edges = self._node.router.get_edges()
+        return [{"from": one, "to": other, "cost": cost} for one, other, cost in edges]
+
+    def _route(self, stream: ServerStream, payload: Any, trace: list[str] | None) -> Any:
+        if not isinstance(payload, str):
+            raise BadPayloadError("mesh:route takes a node id")
+        if self._mesh.roster.get(payload) is None:
+            failure = Failure(8, "", False, unknown_node=True)
+            raise UnknownNodeError(explain(self._mesh, failure, payload, "mesh:route"))
+        router = self._node.router
+        return {"path": router.route(payload), "cost": router.cost(payload)}
+
+    def _actions(self, stream: ServerStream, payload: Any, trace: list[str] | None) -> Any:
+        if payload is not None and self._mesh.roster.get(str(payload)) is None:
+            failure = Failure(8, "", False, unknown_node=True)
+            raise UnknownNodeError(explain(self._mesh, failure, str(payload), "mesh:actions"))
+        rows: dict[str, dict[str, Any]] = {}
+        for node_id, offered in self._node.router.node_capabilities().items():
+            if payload is not None and node_id != payload:
+                continue
+            for directive, about in offered["actions"].items():
+                row = rows.setdefault(
+                    directive,
+                    {
+                        "directive": directive,
+                        "description": about.get("description", ""),
+                        "tags": about.get("tags", []),
+                        "nodes": [],
+                    },
+                )
+                row["nodes"].append(node_id)
+        return [rows[directive] for directive in sorted(rows)]
+
+    def _nodes(self, stream: ServerStream, payload: Any, trace: list[str] | None) -> Any:
+        return self._table()
+
+    async def _table(self) -> list[dict[str, Any]]:
+        gate = asyncio.Semaphore(PINGS_AT_ONCE)
+        entries = sorted(
+            self._mesh.roster.nodes(), key=lambda entry: (entry.hops, entry.node_id)
+        )
+        return list(await asyncio.gather(*(self._row(entry, gate) for entry in entries)))
+
+    async def _row(self, entry: Any, gate: asyncio.Semaphore) -> dict[str, Any]:
+        own = entry.node_id == self._mesh.identity.node_id
+        details = self._mesh.details_of.get(entry.node_id)
+        content = details.content if details is not None else {}
+        about = content.get("host")
+        row: dict[str, Any] = {
+            "node_id": entry.node_id,
+            "status": NodeStatus(entry.status).name,
+            "hops": entry.hops if entry.reachable else None,
+            "latency_ms": None,
+            "uptime_s": None,
+            "is_master": None,
+            "host": about.get("name") if isinstance(about, dict) else None,
+            "organization": content.get("organization"),
+            "active_work": None,
+            "actions": sorted(content.get("actions") or {}),
+        }
+        if own:
+            row.update(
+                latency_ms=0.0, uptime_s=self._up(), active_work=len(self._executor.active())
+            )
+        elif entry.reachable:
+            async with gate:
+                await self._ask(entry.node_id, row)
+        return row
+
+    async def _ask(self, node_id: str, row: dict[str, Any]) -> None:
+        start = self._driver.now()
+        try:
+            pong = await self._node._request(node_id, "mesh:ping", None, timeout=PING_WAIT)
+        except MeshError:
+            return  # not known: the row says null
+        row.update(
+            latency_ms=(self._driver.now() - start) * 1000,
+            uptime_s=pong.get("up_time"),
+            active_work=len(pong.get("active_work") or ()),
+        )
+
+    def _status(self, stream: ServerStream, payload: Any, trace: list[str] | None) -> Any:
+        from meshcore import __version__
+
+        mesh, node = self._mesh, self._node
+        now = self._driver.now()
+        stats = mesh.delivery.stats()
+        links = [
+            {
+                "node_id": info.node_id,
+                "url": info.url,
+                "dialled": info.dialled,
+                "since_s": now - info.since,
+                "state": info.state.name.lower(),
+                "latency_ms": None,
+            }
+            for info in mesh.links.links()
+            if info.client_address is None
+        ]
+        return {
+            "node_id": node.node_id,
+            "version": __version__,
+            "pid": os.getpid(),
+            "mesh": mesh.identity.mesh,
+            "uptime_s": self._up(),
+            "listen": list(node.endpoints),
+            "connected": mesh.has_link(),
+            "links": links,
+            "dialling": [
+                {
+                    "url": dial.url,
+                    "state": dial.state.name.lower(),
+                    "attempts": dial.attempts,
+                    "last_error": dial.last_error,
+                    "next_in_s": dial.next_in,
+                }
+                for dial in mesh.links.dials(now)
+            ],
+            "clients": mesh.client_count(),
+            "work": {
+                "active": self._active(),
+                "queued": self._executor.queued,
+                "max_workers": node.config.max_workers,
+            },
+            "channels": stats["channels"],
+            "streams": stats["calls_in"] + stats["calls_out"],
+            "forwarded": mesh.forwarding.forwarded,
+            "counters": {**self._driver.counters, **self._executor.counters},
+            "queues": {key: stats[key] for key in ("in_flight_bytes", "backlog_bytes")},
+            "transport": self._driver.transport.stats(),
+        }
