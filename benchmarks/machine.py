@@ -7,7 +7,6 @@ process or one of its descendants.
 `describe()` gives the facts that every table prints. `ForeignLoad` measures the share of one core
 that others used since `restart()`: busy time of all cores from the kernel's totals, minus the time
 of our own process tree (with its reaped children, so a child that ends is not counted as foreign).
-The totals come in ticks of 10 ms: windows below a third of a second say little.
 """
 
 from __future__ import annotations
@@ -62,6 +61,10 @@ def _cpu_model() -> str:
     return names[0] if names else platform.machine()
 
 
+# The kernel's totals come in ticks of 10 ms: over a shorter time a single tick looks like a crowd.
+WINDOW_MIN = 0.1  # seconds
+
+
 class ForeignLoad:
     """Share of one core that processes outside our own tree use."""
 
@@ -76,7 +79,7 @@ class ForeignLoad:
     def share(self) -> float:
         """Cores used by others since `restart()`: 0.12 is 12 % of one core, 2.0 two full ones."""
         elapsed = time.monotonic() - self._at
-        if elapsed <= 0:
+        if elapsed < WINDOW_MIN:
             return 0.0
         busy = _busy_time() - self._busy
         own = _tree_time(self._root) - self._own

@@ -47,14 +47,14 @@ BARS = (
 
 
 def run(options: Options) -> Report:
-    """Time each command once per round."""
+    """Time each command once per round; `--only` names subjects of other questions."""
     report = Report("start", "whole processes, from spawn to exit or to the ready line")
     report.quick = options.quick
     report.metric(TIME, "s", digits=3, ratio=False)
     report.bars += [bar for bar in BARS if bar.subject != WRAPPER or _has_wrapper()]
     gate = options.gate()
     with tempfile.TemporaryDirectory(prefix="meshcore-bench-") as name, _node(Path(name)) as url:
-        commands = {k: v for k, v in _commands(Path(name), url).items() if options.wants(k)}
+        commands = _commands(Path(name), url)
         _all(report, commands)  # warm-up: byte code and the disk cache
         for number in range(1, options.rounds + 1):
             times, load = gate.run_round(

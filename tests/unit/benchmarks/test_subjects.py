@@ -49,6 +49,15 @@ def test_stopping_a_chain_ends_all_its_processes() -> None:
     assert not any(process.is_running() for process in processes)
 
 
+@pytest.mark.timeout(20)
+def test_a_child_that_hangs_is_ended_as_well() -> None:
+    chain = Chain(Subject(name="limit", module="limit"))
+    processes = psutil.Process().children(recursive=True)
+    processes[0].suspend()
+    chain.stop()
+    assert not any(process.is_running() for process in processes)
+
+
 def test_the_cpu_time_of_a_relay_grows_with_what_it_forwards() -> None:
     chain = Chain(Subject(name="limit", module="limit", relays=1))
     try:
@@ -85,7 +94,8 @@ def test_a_subject_that_fails_half_way_is_dropped_with_its_reason() -> None:
 
     def fail_in_the_second_round(chain: Chain) -> Burst:
         measured.append(chain.subject.name)
-        if measured.count("b") == 3:  # the warm-up, the first round, now
+        # The warm-up and the two passes of the first round are over.
+        if chain.subject.name == "b" and measured.count("b") > 3:
             raise SubjectError("it broke")
         return Burst([1000])
 
@@ -96,6 +106,7 @@ def test_a_subject_that_fails_half_way_is_dropped_with_its_reason() -> None:
         fail_in_the_second_round,
         lambda burst: {"round trip": burst.quantile_us(0.5)},
     )
+    assert [len(figures["round trip"]) for figures in report.figures.values()] == [2]
     assert list(report.figures) == ["a"]
     assert report.missing == {"b": "failed while it was measured: it broke"}
 
