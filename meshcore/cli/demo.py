@@ -44,6 +44,7 @@ def command() -> None:
     fleet = Fleet()
     run_async(_demo(fleet), at_once=fleet.kill)
     seconds = time.monotonic() - started
+    click.echo()
     _done(f"all three have left, nothing is left behind ({seconds:.1f} s in all)")
     _next_steps()
 
@@ -83,13 +84,14 @@ async def _attached(member: Member) -> AsyncIterator[Session]:
 
 
 async def _show_pings(client: Session) -> None:
-    from meshcore.cli.ping import trace_line
+    from meshcore.cli.ping import trace_line, way_from
 
     _title("Ping over two hops, with the way", f"meshctl ping {_FAR} --trace --via {_CHAIN[0]}")
     for _ in range(_PINGS):
         pong = await client.controller.ping(_FAR, timeout=_TIMEOUT, trace=True)
         back = render.milliseconds(pong.round_trip * 1000)
-        click.echo(f"  {trace_line(client.node_id, pong.hops)}, {back} there and back")
+        way = trace_line(client.node_id, way_from(client.node_id, pong.hops))
+        click.echo(f"  {way}, {back} there and back")
 
 
 async def _show_stream(client: Session) -> None:

@@ -65,7 +65,7 @@ class Fleet:
             DeadlineExceededError: it was not ready in time.
         """
         assert self._directory is not None, "use it as an async context manager"
-        arguments = ["run", "--json", "--id", node_id, "--plugin", "demo"]
+        arguments = ["run", "--json", "--id", node_id, "--plugin", "meshcore.plugins.demo"]
         arguments += ["--listen", "tcp://127.0.0.1:0"]
         if peer is not None:
             arguments += ["--peer", peer]

@@ -55,14 +55,15 @@ class Tally:
     hop_count: int | None = None
     error: Exception | None = None
 
-    def add(self, pong: Pong) -> None:
+    def add(self, pong: Pong, start: str) -> None:
+        """Count an answer; `start` is the node we hang on, where the way begins."""
         self.received += 1
         self.round_trips_ms.append(pong.round_trip * 1000)
         if len(self.round_trips_ms) > 2 * _SAMPLES_MAX:
             del self.round_trips_ms[:-_SAMPLES_MAX]
         self.active_work = render.active_work(pong.active_work)
         if pong.hops:
-            self.hops = list(pong.hops)
+            self.hops = way_from(start, pong.hops)
             self.hop_count = len(self.hops)
 
     def as_json(self) -> dict[str, Any]:
@@ -198,13 +199,18 @@ async def _one(client: Session, tally: Tally, plan: _Plan) -> str:
     except (UnreachableError, DeadlineExceededError, TimeoutError) as error:
         tally.error = error
         return one_line(str(error) or f"{tally.node_id}: no answer in {timeout:g} s")
-    tally.add(pong)
+    tally.add(pong, client.node_id)
     if tally.hop_count is None:
         tally.hop_count = await _hops_to(client, tally.node_id)
     time_ms = render.milliseconds(pong.round_trip * 1000)
-    if plan.trace and pong.hops:
-        return one_line(f"{trace_line(client.node_id, pong.hops)}, {time_ms} there and back")
+    if plan.trace and tally.hops:
+        return one_line(f"{trace_line(client.node_id, tally.hops)}, {time_ms} there and back")
     return one_line(f"{client.node_id} → {tally.node_id}: {_hops(tally.hop_count)}{time_ms}")
+
+
+def way_from(start: str, hops: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    """The hops after `start`: a client's first hop only leads to the node that it hangs on."""
+    return [hop for hop in hops if hop[0] != start]
 
 
 def trace_line(start: str, hops: list[tuple[str, float]]) -> str:

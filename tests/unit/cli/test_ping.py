@@ -27,7 +27,7 @@ def test_each_ping_has_its_line_and_a_summary_follows(mesh: Any, make: Any, run:
 
 
 def test_trace_shows_the_way(mesh: Any, make: Any, run: Any) -> None:
-    mesh.pongs = [make.pong(hops=[("beta", 0.0003), ("gamma", 0.0007)])]
+    mesh.pongs = [make.pong(hops=[("alpha", 0.0001), ("beta", 0.0003), ("gamma", 0.0007)])]
     done = run("ping", "gamma", "--count", "1", "--trace")
     assert done.out.splitlines()[0] == (
         "alpha ─ beta 0.30 ms ─ gamma 0.70 ms, 0.84 ms there and back"

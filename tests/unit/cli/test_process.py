@@ -133,6 +133,7 @@ def fake_node(body: str, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     """Have the fleet start a small script in place of `python -m meshcore`."""
     package = home / "meshcore"
     package.mkdir()
+    (package / "__init__.py").touch()
     (package / "__main__.py").write_text(f"import json, os, signal, sys, time\n{body}\n")
     cli = package / "cli"
     cli.mkdir()
