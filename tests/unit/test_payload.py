@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import io
 import os
@@ -54,10 +55,8 @@ def test_every_value_arrives_as_it_was_sent(value):
 
 @given(st.integers(-1, 4), st.binary())
 def test_any_bytes_decode_or_are_refused_with_a_bad_payload_error(kind, body):
-    try:
+    with contextlib.suppress(BadPayloadError):
         decode_body(kind, body)
-    except BadPayloadError as error:
-        assert str(error)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +286,7 @@ def test_paths_files_and_bytesio_are_sent_in_pieces(tmp_path):
 def test_a_pipe_is_sent_as_it_comes_without_blocking_the_loop():
     async def scenario():
         reading, writing = os.pipe()
-        with open(reading, "rb") as reader, open(writing, "wb", buffering=0) as writer:
+        with os.fdopen(reading, "rb") as reader, os.fdopen(writing, "wb", buffering=0) as writer:
             source = classify(reader)
             assert source.size is None
             chunks = source.chunks(100)

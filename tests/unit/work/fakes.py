@@ -104,11 +104,10 @@ class Bench:
 
     async def quiet(self):
         """Returns when nothing runs any more."""
-        async with asyncio.timeout(DEADLINE):
-            while self.executor.active() or self.executor._admission.free < (
-                self.executor._admission.max_workers
-            ):
-                await asyncio.sleep(0.001)
+        admission = self.executor._admission
+        await eventually(
+            lambda: not self.executor.active() and admission.free == admission.max_workers
+        )
 
 
 @asynccontextmanager
@@ -130,5 +129,5 @@ def live_threads():
 async def eventually(condition):
     """For facts that nothing announces (a thread's state): look again until the deadline."""
     async with asyncio.timeout(DEADLINE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 (there is no event to wait for)
             await asyncio.sleep(0.001)

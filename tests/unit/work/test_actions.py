@@ -212,7 +212,7 @@ def test_reserved_and_taken_directives_are_refused():
     with pytest.raises(ConfigError, match="'mesh' is reserved"):
         registry.add_function("mesh:nodes", function)
     registry.add_function("a:it", function)
-    with pytest.raises(ConfigError, match="a:it is already .*function"):
+    with pytest.raises(ConfigError, match=r"a:it is already .*function"):
         registry.add_function("a:it", generator)
 
 

@@ -10,7 +10,7 @@ import pytest
 from meshcore.errors import BadPayloadError, Code, DeadlineExceededError, UnreachableError
 from meshcore.payload import KIND_BYTES, KIND_VALUE, Assembly, LivePayload, Payload, Spool
 from meshcore.work.job import NO_VALUE
-from tests.unit.work.fakes import bench
+from tests.unit.work.fakes import bench, eventually
 
 
 def run(scenario):
@@ -349,8 +349,7 @@ def test_cancel_is_told_at_once_and_reaches_the_action(eager):
             gate = Gate()
             directive = b.add(gate.wait, eager=eager)
             ref = b.start(directive, "x")
-            while not gate.begun:
-                await asyncio.sleep(0)
+            await eventually(lambda: gate.begun)
             b.executor.cancel(ref, Code.DEADLINE)
             code, _, message, _, may_have_run = b.outlet.failures[ref]
             assert (code, may_have_run) == (Code.DEADLINE, True)
@@ -670,8 +669,7 @@ def test_a_thread_that_waits_for_a_stream_or_a_call_is_woken_by_its_cancel():
                 b.start(b.add(read, payload="stream"), LivePayload(KIND_BYTES)),
                 b.start(b.add(ask)),
             ]
-            while len(begun) < 2:
-                await asyncio.sleep(0.001)
+            await eventually(lambda: len(begun) == 2)
             for ref in refs:
                 b.executor.cancel(ref)
             await b.quiet()
