@@ -53,6 +53,8 @@ from meshcore.protocol.wire.records import (
     kind_of,
 )
 
+OUTBID_BYTES = 16  # by which a record may grow when a greater sequence is all that changes
+
 
 @dataclass(frozen=True, slots=True)
 class Changed:
@@ -114,15 +116,16 @@ class LinkStateDatabase:
         `build` is kept: it writes the record again when somebody holds a newer one of ours. Raises
         ValueError where the record exceeds what peers accept.
         """
-        self._builders[kind] = build
-        self._sequences[kind] += 1
-        record = build(self._sequences[kind])
+        sequence = self._sequences[kind] + 1
+        record = build(sequence)
         assert (record.origin, kind_of(record)) == (self.node_id, kind)
-        assert (record.incarnation, record.sequence) == (self.incarnation, self._sequences[kind])
+        assert (record.incarnation, record.sequence) == (self.incarnation, sequence)
         raw = encode_record(record)
-        most = DETAILS_BYTES_MAX if kind == DETAILS else RECORD_BYTES_MAX
+        most = (DETAILS_BYTES_MAX if kind == DETAILS else RECORD_BYTES_MAX) - OUTBID_BYTES
         if len(raw) > most:
             raise ValueError(f"own record of {len(raw)} bytes exceeds {most}")
+        self._builders[kind] = build
+        self._sequences[kind] = sequence
         return self._hold(Held(raw, record, now), None, now)
 
     def set_incarnation(self, incarnation: int, now: float) -> list[Effect]:
