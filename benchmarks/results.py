@@ -145,7 +145,7 @@ class Report:
         sign = "≤" if metric.better == "lower" else "≥"
         times = "×" if bar.compare == "ratio" else metric.unit
         name = bar.says or f"{bar.subject}: {bar.metric}"
-        wanted = f"{name} {sign} {bar.limit:g} {times}"
+        wanted = f"{name} {sign} {bar.limit:g} {times}".rstrip()
         if measured is None:
             return Verdict(bar=bar, measured=None, met=None, text=f"{wanted}: not measured")
         met = _reaches(measured.median, bar.limit, metric.better)
@@ -153,7 +153,7 @@ class Report:
         if met and bar.stretch is not None:
             stretched = _reaches(measured.median, bar.stretch, metric.better)
             verdict += f" (stretch {bar.stretch:g} {'met' if stretched else 'not met'})"
-        shown = f"{measured.median:.2f} ({measured.minimum:.2f}-{measured.maximum:.2f}) {times}"
+        shown = f"{measured.median:.2f} ({measured.minimum:.2f}-{measured.maximum:.2f}) {times}".rstrip()
         return Verdict(bar=bar, measured=measured, met=met, text=f"{wanted}: {shown}, {verdict}")
 
     def to_dict(self) -> dict[str, object]:
@@ -195,4 +195,5 @@ def _reaches(value: float, limit: float, better: Better) -> bool:
 
 
 def _distance(value: float, bar: Bar, unit: str) -> str:
-    return f"{abs(value - bar.limit):.2f} {unit} ({abs(value / bar.limit - 1):.0%})"
+    by = f"{abs(value - bar.limit):.2f} {unit}".rstrip()
+    return f"{by} ({abs(value / bar.limit - 1):.0%})"
