@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from meshcore.config import Timings
 from meshcore.errors import UnknownNodeError
 from meshcore.protocol.membership import events, link_events
+from meshcore.protocol.mesh import Rerouted
 from meshcore.protocol.view import NodeStatus
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class Connectivity:
             "status": [],
             "link": [],
             "attached": [],
+            "routes": [],
         }
 
     # Reads -----------------------------------------------------------------------------------
@@ -183,6 +185,10 @@ class Connectivity:
         """For ephemeral nodes: `callback` gets the id of the node they are attached to."""
         return self._subscribe("attached", callback)
 
+    def on_routes(self, callback: Callable[[tuple[str, ...]], None]) -> Callable[[], None]:
+        """`callback` gets the ids of nodes to which the way has changed."""
+        return self._subscribe("routes", callback)
+
     def _subscribe(self, kind: str, callback: Callable[[Any], None]) -> Callable[[], None]:
         callbacks = self._subscribers[kind]
         callbacks.append(callback)
@@ -205,6 +211,8 @@ class Connectivity:
                     event.node_id, event.old, event.new, event.reachable, event.reason.value
                 )
                 self._tell("status", told)
+            case Rerouted(node_ids=node_ids):
+                self._tell("routes", node_ids)
             case link_events.LinkUp():
                 if event.client_address is None:
                     self._urls[event.link] = event.url

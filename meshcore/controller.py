@@ -287,7 +287,9 @@ class Controller(Node):
         watch = self.connectivity
         ends = [
             subscribe(lambda _: changed.set())
-            for subscribe in (watch.on_change, watch.on_status, watch.on_attached)
+            for subscribe in (
+                watch.on_change, watch.on_status, watch.on_attached, watch.on_routes
+            )
         ]
         try:
             async with asyncio.timeout(timeout):

@@ -43,7 +43,6 @@ from meshcore.protocol.wire.records import DETAILS, LINK_STATE, Details, Edge, L
 
 LOOPBACK = -1  # the link to oneself: the shell feeds it back in the next turn
 COST_DEFAULT = 1000  # microseconds: what an edge costs unless configured
-NEWS_PATIENCE = 3  # beats that may be missed on PUB/SUB before lane c is asked for instead
 OUTDONE_MAX = 5  # times that we outbid another life of our id
 VIEW_ENTRIES_MAX = 2000  # in one View message
 
@@ -58,6 +57,13 @@ class Identity:
     life: int
     listed: bool = True
     description: str = "another process"
+
+
+@dataclass(frozen=True, slots=True)
+class Rerouted:
+    """The ways to these nodes have changed."""
+
+    node_ids: tuple[str, ...]
 
 
 class Mesh:
@@ -122,11 +128,10 @@ class Mesh:
         self.attached_to: str | None = None  # a client's node
         self._attached_link = 0
         self._senders: dict[int, str] = {}  # link -> node id, or address of a client of ours
-        self._heard_news: dict[int, int] = {}  # link -> beats sent since one came by PUB/SUB
-        self._direct: dict[int, None] = {}  # links whose other end hears no PUB/SUB of ours
+        self._local: dict[int, None] = {}  # accepted links from this very machine
         self._node_links: dict[int, str] = {}  # links to nodes that are up
         self._clients: dict[int, str] = {}  # attached clients, by link
-        self._changed_nodes: dict[str, None] = {}  # to be told to clients
+        self._changed_nodes: dict[str, str] = {}  # to be told to clients; why, if removed
         self._edges_changed = False
         self._details: dict[str, Any] = {}
         self._beats = 0
@@ -162,6 +167,10 @@ class Mesh:
     def has_link(self) -> bool:
         """Whether a link to another node is up."""
         return bool(self._attached_link or self._node_links)
+
+    def is_neighbour(self, link: int) -> bool:
+        """Whether a node, and not a client, is at the other end: it gets what is published."""
+        return link in self._senders and link not in self._clients
 
     def client_count(self) -> int:
         """Ephemeral clients attached here."""
@@ -292,8 +301,6 @@ class Mesh:
                 self._perform(database.on_contents(link, message, now), now)
             case control.Want():
                 self._perform(database.on_want(link, message.keys, now), now)
-            case control.NewsLost():
-                self._direct[link] = None
             case control.LeaveAck():
                 self.leave_acked = True
             case control.Echo():
@@ -310,7 +317,6 @@ class Mesh:
         if sender is None:
             self._emit((COUNT, "news before the handshake"))
         elif isinstance(message, control.Beat):
-            self._heard_news[link] = 0
             self._on_beat(link, message, now)
         elif isinstance(message, control.News):
             self._perform(self.database.on_news(link, message.records, now), now)
@@ -327,7 +333,10 @@ class Mesh:
 
     # Links -----------------------------------------------------------------------------------
 
-    def on_accepted(self, link: int, now: float) -> None:
+    def on_accepted(self, link: int, *, local: bool, now: float) -> None:
+        """A peer has dialled; `local`: over loopback or a socket of this machine."""
+        if local:
+            self._local[link] = None
         self._perform(self.links.on_accepted(link, now), now)
 
     def on_connected(self, link: int, now: float) -> None:
@@ -421,7 +430,8 @@ class Mesh:
         self.forwarding.on_routes_changed()
         self.delivery.on_routes_changed(now)
         self._perform(self.roster.on_reach(changes, now), now)
-        self._changed_nodes.update(dict.fromkeys(changes))
+        self._changed_nodes.update(dict.fromkeys(changes, ""))
+        self._emit(Notify(Rerouted(tuple(changes))))
 
     # Own records -----------------------------------------------------------------------------
 
@@ -485,7 +495,6 @@ class Mesh:
     def _make_performers(self) -> dict[type, Callable[[Any, float], None]]:
         return {
             Count: lambda effect, now: self._emit((COUNT, effect.reason)),
-            Publish: self._publish,
             link_events.Handshaken: self._on_handshaken,
             link_events.LinkUp: self._on_link_up,
             link_events.LinkDown: self._on_link_down,
@@ -506,14 +515,8 @@ class Mesh:
             link_states.OutdoneBy: self._on_outdone,
         }
 
-    def _publish(self, effect: Publish, now: float) -> None:
-        self._emit(effect)
-        for link in self._direct:
-            self._emit(Send(link, effect.message))
-
     def _on_handshaken(self, effect: link_events.Handshaken, now: float) -> None:
         self._senders[effect.link] = effect.node_id
-        self._heard_news[effect.link] = 0
         self._emit(Send(effect.link, self._beat(self.detector.lag)))
 
     def _on_link_up(self, effect: link_events.LinkUp, now: float) -> None:
@@ -554,7 +557,8 @@ class Mesh:
     def _on_link_down(self, effect: link_events.LinkDown, now: float) -> None:
         self._emit(Notify(effect))
         client = self._clients.get(effect.link)
-        url = self._url_of(effect.link)
+        # Nothing can be probed where it listens nowhere, but nobody else closes such a link.
+        local = effect.link in self._local and not self._endpoints_of(effect.node_id)
         self._forget_link(effect.link)
         if not self.identity.listed:
             if effect.link == self._attached_link:
@@ -567,7 +571,6 @@ class Mesh:
             return
         self.database.on_link_down(effect.link)
         if effect.last:
-            local = url is not None and (url.startswith("ipc:") or "127.0.0.1" in url)
             down = self.detector.on_link_down(
                 effect.node_id, orderly=effect.orderly, outbound_local=local, now=now
             )
@@ -576,37 +579,26 @@ class Mesh:
         self.forwarding.on_routes_changed()
         self.delivery.on_routes_changed(now)
 
-    def _url_of(self, link: int) -> str | None:
-        """Where an accepted link came in, if its other end listens nowhere (for `gone`)."""
-        return None
+    def _endpoints_of(self, node_id: str) -> tuple[str, ...]:
+        record = self.database.link_state(node_id)
+        return () if record is None else record.endpoints
 
     def _forget_link(self, link: int) -> None:
         self._senders.pop(link, None)
         self._node_links.pop(link, None)
         self._clients.pop(link, None)
-        self._direct.pop(link, None)
-        self._heard_news.pop(link, None)
+        self._local.pop(link, None)
 
     def _on_edge(self, effect: events.EdgeChanged | events.EdgeRemoved, now: float) -> None:
         self._edges_changed = True
-        if isinstance(effect, events.EdgeRemoved):
-            self._costs_forget(effect.node_id)
-
-    def _costs_forget(self, node_id: str) -> None:
-        """Costs are configured for good; nothing to forget yet."""
 
     def _on_neighbour(self, effect: events.NeighbourStatus, now: float) -> None:
         self._announce(now)
         self._perform(self.roster.on_neighbour(effect, now), now)
-        self._changed_nodes[effect.node_id] = None
+        self._changed_nodes[effect.node_id] = ""
 
     def _on_beat_due(self, effect: events.BeatDue, now: float) -> None:
-        beat = self._beat(effect.lag)
-        self._publish(Publish(beat), now)
-        for link in self._heard_news:
-            missed = self._heard_news[link] = self._heard_news[link] + 1
-            if missed == NEWS_PATIENCE:
-                self._emit(Send(link, control.NewsLost(self._node_id)))
+        self._emit(Publish(self._beat(effect.lag)))
 
     def _on_peer_state(self, effect: events.PeerState, now: float) -> None:
         reason = effect.dead_reason
@@ -620,9 +612,11 @@ class Mesh:
 
     def _on_node_event(self, effect: Any, now: float) -> None:
         self._emit(Notify(effect))
-        self._changed_nodes[effect.node_id] = None
+        self._changed_nodes[effect.node_id] = ""
         if isinstance(effect, events.Removed):
+            self._changed_nodes[effect.node_id] = effect.reason.value
             self.details_of.pop(effect.node_id, None)
+            self.database.remove(effect.node_id, now)
         elif isinstance(effect, events.Added):
             self._on_details(effect.node_id)
 
@@ -664,10 +658,10 @@ class Mesh:
         if not self._clients:
             return
         entries = []
-        for node_id in changed:
+        for node_id, reason in changed.items():
             entry = self.roster.get(node_id)
             if entry is None:
-                entries.append((node_id, 0, 4, False, "", 0))
+                entries.append((node_id, 0, 4, False, reason, 0))
             else:
                 entries.append(view_entry_of(entry))
         for link in self._clients:

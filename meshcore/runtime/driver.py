@@ -15,6 +15,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from meshcore.protocol.delivery.outputs import (
@@ -118,11 +119,11 @@ class Driver:
         self.flush()
 
     def on_news(self, link: int, data: bytes) -> None:
-        self.mesh.on_news(link, data, self.now())
+        self.mesh.on_news(link, data[1:], self.now())
         self._perform()
 
     def on_accepted(self, link: int) -> None:
-        self.mesh.on_accepted(link, self.now())
+        self.mesh.on_accepted(link, local=self.transport.is_local(link), now=self.now())
         self._perform()
 
     def on_connected(self, link: int) -> None:
@@ -232,7 +233,7 @@ class Driver:
     def _make_control(self) -> dict[type, Callable[[Any], None]]:
         return {
             Send: self._send,
-            Publish: lambda effect: self.transport.publish(control.encode(effect.message)),
+            Publish: self._publish,
             Dial: lambda effect: self.transport.dial(effect.link, effect.url),
             CloseLink: lambda effect: self.transport.close_link(effect.link, effect.reason),
             NewsConnect: lambda effect: self.transport.connect_news(effect.link, effect.urls),
@@ -245,8 +246,21 @@ class Driver:
         }
 
     def _send(self, effect: Send) -> None:
-        if not self.transport.send(effect.link, 0, [control.encode(effect.message)]):  # type: ignore[arg-type]
+        message: Any = effect.message
+        if isinstance(message, control.Welcome):
+            # What a neighbour can subscribe to lies beside the address that it came in on.
+            message = replace(message, news_urls=self.transport.news_urls_for(effect.link))
+        if not self.transport.send(effect.link, 0, [control.encode(message)]):
             self.count("control message not sent")
+
+    def _publish(self, effect: Publish) -> None:
+        """To everybody who listens; to those who cannot (yet), on lane 0."""
+        message = effect.message
+        data = control.encode(message)  # type: ignore[arg-type]
+        self.transport.publish((b"h" if isinstance(message, control.Beat) else b"n") + data)
+        for link in self.transport.links_without_news():
+            if self.mesh.is_neighbour(link) and not self.transport.send(link, 0, [data]):
+                self.count("control message not sent")
 
     async def _probe(self, effect: Probe) -> None:
         gone = await self.transport.probe(effect.urls)

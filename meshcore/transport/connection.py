@@ -10,6 +10,7 @@ number to something else. So the inode is remembered, and nothing is done to ano
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 from typing import Protocol
@@ -64,6 +65,17 @@ class Connection:
         except OSError:  # it ended by itself meanwhile
             return False
         return True
+
+    def is_local(self) -> bool:
+        """Whether the other end is on this machine: over loopback or a socket of a file system."""
+        try:
+            with socket.socket(fileno=os.dup(self.fd)) as own:
+                if own.family == socket.AF_UNIX:
+                    return True
+                host = own.getpeername()[0]
+        except OSError:
+            return False
+        return ipaddress.ip_address(host.partition("%")[0].removeprefix("::ffff:")).is_loopback
 
     def limit_send_buffer(self, size_bytes: int) -> None:
         """Let the kernel hold at most about `size_bytes` on the way out."""

@@ -77,6 +77,13 @@ class Transport:
 
     # Links.
 
+    def is_local(self, link: int) -> bool:
+        """Whether an accepted link comes from this very machine."""
+        accepted = self._links.get(link)
+        connection = None if accepted is None else accepted.lanes[0].connection
+        connection = connection or (None if accepted is None else accepted.lanes[1].connection)
+        return connection is not None and connection.is_local()
+
     def dial(self, link: int, url: str) -> None:
         """Open the lanes of a new link; the sink hears how it went.
 

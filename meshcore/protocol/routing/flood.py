@@ -2,7 +2,9 @@
 
 News wait 20 to 50 ms for company, so that what changes together rides in one message. Of one origin
 at most five news go out in any second, whoever makes it speak: further ones replace each other in
-the one place that each record has here, and the last state always goes out.
+the one place that each record has here, and the last state always goes out. Only three of the five
+may follow each other closely: an origin that had spent all at once would then be silent for most of
+a second, just when it has to say that a neighbour is lost.
 
 The other way round, who sends an older version than ours gets ours: once a second for each record
 and neighbour at most, because everybody around him may notice.
@@ -14,6 +16,8 @@ import random
 
 GATHER_MIN, GATHER_MAX = 0.02, 0.05
 NEWS_PER_ORIGIN = 5  # within PERIOD
+NEWS_AT_ONCE = 3  # of those
+SPACING = 0.25  # between the others
 ANSWERS_MAX = 1024  # to one neighbour within PERIOD
 PERIOD = 1.0
 
@@ -75,7 +79,8 @@ class Flood:
         ready = []
         for origin in list(self._waiting):
             times = self._sent.get(origin, [])
-            if len(times) == NEWS_PER_ORIGIN and now < (free_at := times[0] + PERIOD):
+            free_at = _free_at(times, now)
+            if now < free_at:
                 self.deadline = free_at if self.deadline is None else min(self.deadline, free_at)
                 continue
             self._sent.pop(origin, None)
@@ -88,3 +93,12 @@ class Flood:
     def _gather(self, now: float) -> None:
         at = now + self._rng.uniform(GATHER_MIN, GATHER_MAX)
         self.deadline = at if self.deadline is None else min(self.deadline, at)
+
+
+def _free_at(times: list[float], now: float) -> float:
+    """From when an origin that spoke at these times may be told on again."""
+    recent = [at for at in times if at > now - PERIOD]
+    if len(recent) < NEWS_AT_ONCE:
+        return now
+    spaced = recent[-1] + SPACING
+    return spaced if len(recent) < NEWS_PER_ORIGIN else max(spaced, recent[0] + PERIOD)

@@ -186,17 +186,9 @@ class View:
     entries: tuple[tuple[str, int, int, bool, str, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class NewsLost:
-    """I hear nothing of you over PUB/SUB: send me beats and news on this lane instead."""
-
-    KIND: ClassVar[int] = 14
-    node_id: str
-
-
 Control: TypeAlias = (
     Hello | Welcome | Refuse | Bye | Beat | News | Buckets | BucketContents | Want
-    | LeaveAck | Echo | EchoReply | View | NewsLost
+    | LeaveAck | Echo | EchoReply | View
 )  # fmt: skip
 
 BUCKETS = 256
@@ -259,7 +251,6 @@ _CHECKS: dict[type, tuple[schema.Check, ...]] = {
     ),
     Want: (schema.many(_tuple_of(schema.node_id, _kind), 2 * NODES_MAX),),
     LeaveAck: (schema.node_id,),
-    NewsLost: (schema.node_id,),
     Echo: (schema.number,),
     EchoReply: (schema.number,),
     View: (
