@@ -153,7 +153,8 @@ class Report:
         if met and bar.stretch is not None:
             stretched = _reaches(measured.median, bar.stretch, metric.better)
             verdict += f" (stretch {bar.stretch:g} {'met' if stretched else 'not met'})"
-        shown = f"{measured.median:.2f} ({measured.minimum:.2f}-{measured.maximum:.2f}) {times}".rstrip()
+        spread = f"{measured.minimum:.2f}-{measured.maximum:.2f}"
+        shown = f"{measured.median:.2f} ({spread}) {times}".rstrip()
         return Verdict(bar=bar, measured=measured, met=met, text=f"{wanted}: {shown}, {verdict}")
 
     def to_dict(self) -> dict[str, object]:
