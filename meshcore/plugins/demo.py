@@ -9,12 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from meshcore import BadPayloadError, action
-
-if TYPE_CHECKING:
-    from meshcore.work.context import Context
 
 SECONDS_MAX = 86_400.0
 _BURN_STEP = 20_000  # iterations between two looks at the clock, below a millisecond
@@ -35,7 +32,7 @@ async def sleep(payload: Any) -> float:
 
 
 @action(tags=["demo"])
-def count(payload: Any, context: Context) -> Iterator[int]:
+def count(payload: Any, context: Any) -> Iterator[int]:
     """Count from 0 to one below the payload, a response for each number."""
     if type(payload) is not int or payload < 0:
         raise BadPayloadError(f"demo:count expects a whole number from 0, not {_shown(payload)}")
@@ -51,7 +48,7 @@ async def fail(payload: Any) -> None:
 
 
 @action(tags=["demo"])
-def burn(payload: Any, context: Context) -> float:
+def burn(payload: Any, context: Any) -> float:
     """Use a processor for that many seconds, in a thread."""
     seconds = _seconds(payload, "demo:burn")
     end = time.thread_time() + seconds

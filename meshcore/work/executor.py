@@ -27,7 +27,7 @@ from meshcore.work.admission import Admission
 from meshcore.work.context import Call, Context, Services
 from meshcore.work.failures import failure_of
 from meshcore.work.inputs import argument_of
-from meshcore.work.job import NO_VALUE, Failure, Job, Outlet
+from meshcore.work.job import NO_VALUE, Failure, Job, Outlet, Ref
 from meshcore.work.processes import Processes
 from meshcore.work.registry import Registry
 from meshcore.work.tasks import Tasks
@@ -74,7 +74,7 @@ class Executor:
         self._specs = registry.specs
         self._outlet = outlet
         self._respond = outlet.respond
-        self._jobs: dict[int, Job] = {}  # not settled yet
+        self._jobs: dict[Ref, Job] = {}  # not settled yet
         self._running: dict[Job, None] = {}  # also those that were cancelled and go on
         self._stopping = False
         self._idle: asyncio.Event | None = None  # set when nothing runs; only while stopping
@@ -101,7 +101,7 @@ class Executor:
 
     def start(
         self,
-        ref: int,
+        ref: Ref,
         sender: str,
         directive: str,
         payload: object,
@@ -153,7 +153,7 @@ class Executor:
             context = Context(self.services, message_id, sender, directive, deadline, attempt)
         self._admit(Job(ref, spec, context, payload, sender, message_id, deadline, attempt))
 
-    def cancel(self, ref: int, code: Code = Code.CANCELLED) -> None:
+    def cancel(self, ref: Ref, code: Code = Code.CANCELLED) -> None:
         """Nobody wants this work any more, for the reason that `code` says; unknown: ignored."""
         job = self._jobs.get(ref)
         if job is not None:
@@ -228,7 +228,7 @@ class Executor:
 
     def _admit(self, job: Job) -> None:
         if job.ref in self._jobs:
-            raise ValueError(f"ref {job.ref} is in use")
+            raise ValueError(f"ref {job.ref!r} is in use")
         if self._stopping:
             reason = f"{self.node_id} stops"
         else:
@@ -341,20 +341,20 @@ class Executor:
         job.settled = True
         self._jobs.pop(job.ref, None)
 
-    def _answer_failure(self, ref: int, error: BaseException) -> None:
+    def _answer_failure(self, ref: Ref, error: BaseException) -> None:
         self._failed += 1
         self._tell(ref, failure_of(error))
         if isinstance(error, KeyboardInterrupt):
             raise error
 
-    def _refuse_unknown(self, ref: int, directive: str) -> None:
+    def _refuse_unknown(self, ref: Ref, directive: str) -> None:
         self._unknown += 1
         meant = self._registry.suggest(directive)
         hint = f"; did you mean {meant}?" if meant else ""
         text = f"{self.node_id} offers no {directive!r}{hint} (meshctl actions {self.node_id})"
         self._tell(ref, Failure(Code.UNKNOWN_DIRECTIVE, "", text, may_have_run=False))
 
-    def _tell(self, ref: int, failure: Failure) -> None:
+    def _tell(self, ref: Ref, failure: Failure) -> None:
         code, name, message, trace, may_have_run = failure
         self._outlet.fail(ref, code, name, message, trace, may_have_run)
 

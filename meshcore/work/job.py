@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 from meshcore.errors import Code
 from meshcore.work.actions import ActionSpec
@@ -18,6 +18,10 @@ from meshcore.work.context import Context, Services
 
 if TYPE_CHECKING:
     from meshcore.payload import Spool
+
+
+# How the node names one piece of work: any hashable value, unique among open work.
+Ref: TypeAlias = Hashable
 
 
 class _NoValue:
@@ -33,7 +37,7 @@ NO_VALUE: Final = _NoValue()
 class Outlet(Protocol):
     """Where outcomes go; the node implements it. Called on the loop's thread only."""
 
-    def respond(self, ref: int, value: object, eof: bool) -> bool:
+    def respond(self, ref: Ref, value: object, eof: bool) -> bool:
         """One response. `NO_VALUE` with eof is an end without payload.
 
         False = the stream's window is full now (this value was taken): await `writable` before the
@@ -43,7 +47,7 @@ class Outlet(Protocol):
 
     def fail(
         self,
-        ref: int,
+        ref: Ref,
         code: Code,
         name: str,
         message: str,
@@ -53,7 +57,7 @@ class Outlet(Protocol):
         """The last response, a failure; `name` is the class of the action's exception or ""."""
         ...
 
-    async def writable(self, ref: int) -> None:
+    async def writable(self, ref: Ref) -> None:
         """Returns when the stream takes values again, or has ended."""
         ...
 
@@ -69,7 +73,7 @@ class Failure(NamedTuple):
 
 
 class Job:
-    """Work that waits or runs. `ref` is the node's number for it, good until it is settled."""
+    """Work that waits or runs. `ref` is the node's name for it, good until it is settled."""
 
     __slots__ = (
         "attempt",
@@ -91,7 +95,7 @@ class Job:
 
     def __init__(
         self,
-        ref: int,
+        ref: Ref,
         spec: ActionSpec,
         context: Context | None,
         payload: object,

@@ -32,9 +32,8 @@ def give_set(payload):
     return {1}
 
 
-def count(payload, context):
-    for number in range(payload):
-        yield number
+def count(payload):
+    yield from range(payload)
 
 
 def endless(path):
