@@ -59,7 +59,8 @@ def measure(nodes: int, rounds: int, rng: random.Random) -> tuple[list[float], l
         origin = rng.choice(names)
         edges = mesh[origin]
         neighbour = rng.choice(list(edges))
-        edges[neighbour] = mesh[neighbour][origin] = rng.choice(COSTS)
+        others = [cost for cost in COSTS if cost != edges[neighbour]]
+        edges[neighbour] = mesh[neighbour][origin] = rng.choice(others)
         mine, theirs = state_of(origin, sequence, edges), state_of(neighbour, 1, mesh[neighbour])
         graph.update(theirs, neighbour)
         begun = time.perf_counter()

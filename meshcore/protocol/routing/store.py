@@ -131,8 +131,9 @@ class Store:
                 self._private[held.origin] = held.at
         before = entry.sum() if entry.shared else 0
         ended = [kind for kind, old in entry.held.items() if old.incarnation < held.incarnation]
-        for kind in {*ended, held.kind} & entry.held.keys():
-            del self._by_raw[entry.held.pop(kind).raw]
+        for kind in dict.fromkeys((*ended, held.kind)):
+            if kind in entry.held:
+                del self._by_raw[entry.held.pop(kind).raw]
         entry.held[held.kind] = held
         self._by_raw[held.raw] = held
         if entry.shared:
