@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from meshcore.config import Config, Timings
-    from meshcore.controller import Controller, Pong, Responses
+    from meshcore.controller import Controller, Pong
     from meshcore.errors import (
         AccessDeniedError,
         ActionError,
@@ -41,12 +41,15 @@ if TYPE_CHECKING:
     from meshcore.node import Link, Node
     from meshcore.payload import Payload
     from meshcore.protocol.view import NodeStatus
+    from meshcore.responses import Responses
     from meshcore.work.actions import action
+    from meshcore.work.context import Context
 
 __version__ = "0.1.0"  # the same as in pyproject.toml; a test compares them
 
 __all__ = [  # noqa: RUF022 (by what they are for)
     "Config",
+    "Context",
     "Controller",
     "Header",
     "Link",
@@ -82,6 +85,7 @@ __all__ = [  # noqa: RUF022 (by what they are for)
 
 _MODULES = {
     "Config": "meshcore.config",
+    "Context": "meshcore.work.context",
     "Controller": "meshcore.controller",
     "Header": "meshcore.message",
     "Link": "meshcore.node",
@@ -90,7 +94,7 @@ _MODULES = {
     "NodeStatus": "meshcore.protocol.view",
     "Payload": "meshcore.payload",
     "Pong": "meshcore.controller",
-    "Responses": "meshcore.controller",
+    "Responses": "meshcore.responses",
     "Timings": "meshcore.config",
     "action": "meshcore.work.actions",
     **{name: "meshcore.errors" for name in __all__ if name.endswith("Error")},
