@@ -36,6 +36,7 @@ from meshcore.protocol.routing.repair import (
     ANSWER_INTERVAL,
     DELAY_MAX,
     LinkRepair,
+    compare,
     contents_of,
     news_of,
     offers_of,
@@ -53,6 +54,7 @@ from meshcore.protocol.wire.records import (
     kind_of,
 )
 
+EARLY_MAX = 64
 OUTBID_BYTES = 16  # by which a record may grow when a greater sequence is all that changes
 
 
@@ -104,6 +106,7 @@ class LinkStateDatabase:
         self._store = Store(node_id)
         self._flood = Flood(rng)
         self._links: dict[int, LinkRepair] = {}
+        self._early: dict[int, LinkRepair] = {}  # links that the peer alone sees up as yet
         self._rounds: Timers[int] = Timers()
         self._builders: dict[int, Build] = {}
         self._sequences = {LINK_STATE: 0, DETAILS: 0}
@@ -129,8 +132,9 @@ class LinkStateDatabase:
         return self._hold(Held(raw, record, now), None, now)
 
     def set_incarnation(self, incarnation: int, now: float) -> list[Effect]:
-        """Begin a greater incarnation: all own records are written anew."""
-        assert incarnation > self.incarnation
+        """Begin a greater incarnation: all own records are written anew; no greater: nothing."""
+        if incarnation <= self.incarnation:
+            return []
         self.incarnation = incarnation
         effects: list[Effect] = []
         for kind, build in list(self._builders.items()):
@@ -147,6 +151,7 @@ class LinkStateDatabase:
     def on_news(self, link: int, records: Iterable[bytes], now: float) -> list[Effect]:
         """Records that a neighbour tells."""
         effects: list[Effect] = []
+        outdone: OutdoneBy | None = None  # link state and details may both say it: told once
         for raw in records:
             same = self._store.same(raw)
             if same is not None:
@@ -158,14 +163,18 @@ class LinkStateDatabase:
                 effects.append(Count("bad record"))
                 continue
             held = Held(raw, record, now)
-            if held.origin == self.node_id:
-                effects += self._on_own_news(link, held, now)
-            else:
+            if held.origin != self.node_id:
                 effects += self._on_foreign_news(link, held, now)
-        return effects
+            elif held.incarnation >= NUMBER_MAX - 1:
+                effects.append(Count("own incarnation beyond all numbers"))
+            elif (by := self._outdone_by(held)) is None:
+                effects += self._on_own_news(link, held, now)
+            elif outdone is None or (by.incarnation, by.life) > (outdone.incarnation, outdone.life):
+                outdone = by
+        return effects if outdone is None else [*effects, outdone]
 
     def _on_foreign_news(self, link: int, held: Held, now: float) -> list[Effect]:
-        order = self._compare(held.origin, held.kind, held.version)
+        order = self._store.compare(held.origin, held.kind, held.version)
         if order < 0:
             return self._answer(link, held, now)
         if order == 0:
@@ -174,30 +183,26 @@ class LinkStateDatabase:
             return [Count("database full")]
         return self._hold(held, link, now)
 
-    def _on_own_news(self, link: int, held: Held, now: float) -> list[Effect]:
-        life = held.record.life if isinstance(held.record, LinkState) else 0
-        if held.incarnation > self.incarnation:
-            return [OutdoneBy(held.incarnation, life)]
-        own = self._store.get(self.node_id, held.kind)
-        if held.incarnation == self.incarnation:
-            stranger = own and isinstance(own.record, LinkState) and own.record.life != life
-            if stranger or held.sequence >= NUMBER_MAX - 1:  # the last number cannot be outbid
-                return [OutdoneBy(held.incarnation, life)]
-            if own is None or held.version > own.version:
-                self._sequences[held.kind] = max(self._sequences[held.kind], held.sequence)
-                build = self._builders.get(held.kind)
-                return [] if build is None else self.set_own(held.kind, build, now)
-        return self._answer(link, held, now)
+    def _outdone_by(self, held: Held) -> OutdoneBy | None:
+        """What a record of our own id says that we must not or cannot outbid."""
+        if held.incarnation < self.incarnation:
+            return None
+        record, own = held.record, self._store.get(self.node_id, held.kind)
+        life = record.life if isinstance(record, LinkState) else 0
+        stranger = own and isinstance(own.record, LinkState) and own.record.life != life
+        last = held.sequence >= NUMBER_MAX - 1  # nothing is greater
+        if held.incarnation > self.incarnation or stranger or last:
+            return OutdoneBy(held.incarnation, life)
+        return None
 
-    def _compare(self, origin: str, kind: int, version: tuple[int, int, int]) -> int:
-        """1, 0 or -1: the version is newer than, equal to, or older than what is held."""
-        life = self._store.incarnation(origin)
-        if version[0] != life:
-            return 1 if version[0] > life else -1
-        held = self._store.get(origin, kind)
-        if held is None or version > held.version:
-            return 1
-        return 0 if version == held.version else -1
+    def _on_own_news(self, link: int, held: Held, now: float) -> list[Effect]:
+        own = self._store.get(self.node_id, held.kind)
+        newer = own is None or held.version > own.version
+        if held.incarnation < self.incarnation or not newer:
+            return self._answer(link, held, now)
+        self._sequences[held.kind] = max(self._sequences[held.kind], held.sequence)
+        build = self._builders.get(held.kind)
+        return [] if build is None else self.set_own(held.kind, build, now)
 
     def _hold(self, held: Held, link: int | None, now: float) -> list[Effect]:
         ended = self._store.put(held)
@@ -220,7 +225,8 @@ class LinkStateDatabase:
 
     def on_link_up(self, link: int, peer: str, now: float) -> list[Effect]:
         """A link is up: one end starts a round at once, the smaller id."""
-        repair = self._links.setdefault(link, LinkRepair())
+        early = self._early.pop(link, None)
+        repair = self._links[link] = LinkRepair() if early is None else early
         if self.node_id > peer:
             return []
         repair.begin_first(now)
@@ -229,6 +235,7 @@ class LinkStateDatabase:
     def on_link_down(self, link: int) -> None:
         """A link is closed, whether it had been up or not; nothing may come over it any more."""
         self._links.pop(link, None)
+        self._early.pop(link, None)
         self._rounds.cancel(link)
         self._flood.forget_link(link)
 
@@ -242,7 +249,11 @@ class LinkStateDatabase:
         """A neighbour starts a round; it may see the link up before we do."""
         if len(sums) != BUCKETS:
             return [Count("bad repair")]
-        repair = self._links.setdefault(link, LinkRepair())
+        repair = self._repair(link)
+        if repair is None:
+            repair = self._early[link] = LinkRepair()
+            if len(self._early) > EARLY_MAX:
+                del self._early[next(iter(self._early))]
         if now < repair.answered_at + ANSWER_INTERVAL:
             return [Count("repair too often")]
         repair.answered_at = now
@@ -255,35 +266,25 @@ class LinkStateDatabase:
 
     def on_contents(self, link: int, message: BucketContents, now: float) -> list[Effect]:
         """What a neighbour holds in the buckets that differ."""
-        repair = self._links.get(link)
+        repair = self._repair(link)
         if repair is None or not repair.is_open(now):
             return [Count("bad repair")]
-        wanted: list[tuple[str, int]] = []
-        newer: dict[tuple[str, int], Held] = {}
-        named: dict[tuple[str, int], None] = {}
-        for origin, kind, *version in message.versions:
-            named[origin, kind] = None
-            order = self._compare(origin, kind, (version[0], version[1], version[2]))
-            if order > 0:
-                wanted.append((origin, kind))
-            elif order < 0:
-                ours = self._store.get(origin, kind)
-                many = self._store.all_of(origin) if ours is None else [ours]
-                newer.update(((one.origin, one.kind), one) for one in many)
-        shared = self._store.shared(frozenset(message.buckets))
+        wanted, newer, unnamed = compare(self._store, message)
+        effects = self._send_held(link, repair, newer, now)
         # What it does not name it may hold privately: so we name it too, and it asks or does not.
-        unnamed = [held for _, held in shared if (held.origin, held.kind) not in named]
-        effects = self._send_held(link, repair, newer.values(), now)
         effects += [Send(link, offer) for offer in offers_of(unnamed)]
         return [Send(link, Want(tuple(wanted))), *effects] if wanted else effects
 
     def on_want(self, link: int, keys: Sequence[tuple[str, int]], now: float) -> list[Effect]:
         """A neighbour asks for records that we have named."""
-        repair = self._links.get(link)
+        repair = self._repair(link)
         if repair is None or not repair.is_open(now):
             return [Count("bad repair")]
         held = [self._store.get(origin, kind) for origin, kind in dict.fromkeys(keys)]
         return self._send_held(link, repair, [one for one in held if one is not None], now)
+
+    def _repair(self, link: int) -> LinkRepair | None:
+        return self._links.get(link) or self._early.get(link)
 
     def _send_held(
         self, link: int, repair: LinkRepair, records: Iterable[Held], now: float

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
-from meshcore.protocol.routing.store import Held
+from meshcore.protocol.routing.store import Held, Store
 from meshcore.protocol.wire.control import BucketContents, News
 from meshcore.protocol.wire.limits import FRAME_BYTES_MAX, RECORDS_PER_NEWS_MAX
 
@@ -148,3 +148,24 @@ def offers_of(held: Sequence[Held]) -> Iterator[BucketContents]:
     for start in range(0, len(held), _VERSIONS_MAX):
         some = held[start : start + _VERSIONS_MAX]
         yield BucketContents((), tuple([(one.origin, one.kind, *one.version) for one in some]))
+
+
+def compare(
+    store: Store, theirs: BucketContents
+) -> tuple[list[tuple[str, int]], list[Held], list[Held]]:
+    """What is newer there (its keys), what is newer here, and what of ours was not named."""
+    wanted: list[tuple[str, int]] = []
+    newer: dict[tuple[str, int], Held] = {}
+    named: dict[tuple[str, int], None] = {}
+    for origin, kind, incarnation, sequence, content in theirs.versions:
+        named[origin, kind] = None
+        order = store.compare(origin, kind, (incarnation, sequence, content))
+        if order > 0:
+            wanted.append((origin, kind))
+        elif order < 0:
+            ours = store.get(origin, kind)  # None: of our newer life we hold the other kind
+            for one in store.all_of(origin) if ours is None else [ours]:
+                newer[one.origin, one.kind] = one
+    shared = store.shared(frozenset(theirs.buckets))
+    unnamed = [held for _, held in shared if (held.origin, held.kind) not in named]
+    return wanted, list(newer.values()), unnamed

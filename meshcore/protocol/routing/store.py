@@ -22,6 +22,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterator
+from typing import TypeAlias
 
 from meshcore.protocol.wire.control import BUCKETS
 from meshcore.protocol.wire.records import Record, content_hash, kind_of
@@ -29,6 +30,7 @@ from meshcore.protocol.wire.records import Record, content_hash, kind_of
 PRIVATE_MAX = 4096
 PRIVATE_AGE_MAX = 3600.0
 PRIVATE_AGE_MIN = 30.0
+Version: TypeAlias = tuple[int, int, int]  # incarnation, sequence, content hash
 SUM_MASK = 2**64 - 1
 _NUMBERS = struct.Struct(">BBQQQ")
 
@@ -49,7 +51,7 @@ class Held:
         self.at = at
 
     @property
-    def version(self) -> tuple[int, int, int]:
+    def version(self) -> Version:
         return self.incarnation, self.sequence, self.content
 
     def term(self) -> int:
@@ -114,6 +116,16 @@ class Store:
         """The incarnation of what is held of an origin; -1 where nothing is."""
         entry = self._origins.get(origin)
         return -1 if entry is None else max(held.incarnation for held in entry.held.values())
+
+    def compare(self, origin: str, kind: int, version: Version) -> int:
+        """1, 0 or -1: the version is newer than, equal to, or older than what is held."""
+        life = self.incarnation(origin)
+        if version[0] != life:
+            return 1 if version[0] > life else -1
+        held = self.get(origin, kind)
+        if held is None or version > held.version:
+            return 1
+        return 0 if version == held.version else -1
 
     def shared(self, buckets: frozenset[int]) -> Iterator[tuple[int, Held]]:
         """The shared records in these buckets, each with its bucket."""

@@ -339,6 +339,22 @@ def test_what_cannot_be_outbid_is_told_to_membership(record: bytes, outdone: Out
     assert held.incarnation == 7
 
 
+def test_one_message_tells_only_once_that_we_are_outdone() -> None:
+    database = database_of("m", LINK)
+    own(database)
+    both = [raw("m", 3, incarnation=8), details("m", 9, incarnation=8), raw("m", 3, incarnation=7)]
+    assert database.on_news(LINK, both, 101.0) == [OutdoneBy(8, 7)]
+    assert database.set_incarnation(9, 102.0) == [Changed("m", LINK_STATE)]
+    assert database.set_incarnation(9, 102.0) == []
+
+
+def test_an_own_incarnation_that_nothing_exceeds_is_counted() -> None:
+    database = database_of("m", LINK)
+    own(database)
+    effects = database.on_news(LINK, [raw("m", 1, incarnation=NUMBER_MAX - 1)], 101.0)
+    assert effects == [Count("own incarnation beyond all numbers")]
+
+
 def test_a_record_of_ours_that_we_have_not_written_yet_sets_the_sequence() -> None:
     database = database_of("m", LINK)
     assert database.on_news(LINK, [raw("m", 41, incarnation=5)], 1.0) == []

@@ -202,6 +202,17 @@ def test_buckets_may_come_before_the_link_is_up_here() -> None:
     assert pair.told() == [raw("x")]
 
 
+def test_links_that_never_come_up_are_no_neighbours_and_take_no_room() -> None:
+    database = linked(raw("a")).databases["left"]
+    for link in range(100, 1000):
+        assert [type(one) for one in database.on_buckets(link, (1,) * 256, 30.0)] == [Send]
+    assert database.stats()["links"] == 1
+    assert database.on_want(100, [("a", LINK_STATE)], 30.0) == [Count("bad repair")]
+    assert [type(one) for one in database.on_want(999, [("a", LINK_STATE)], 30.0)] == [Send]
+    database.on_link_down(999)
+    assert database.on_want(999, [("a", LINK_STATE)], 30.0) == [Count("bad repair")]
+
+
 @pytest.mark.parametrize("sums", [(), (0,) * 255])
 def test_buckets_of_a_wrong_number_are_counted(sums: tuple[int, ...]) -> None:
     database = linked().databases["left"]
