@@ -145,6 +145,7 @@ class Mesh:
         self.details_of: dict[str, Details] = {}
         self.leave_acked = False
         self._outdone = 0
+        self.control_touched = True  # deadlines of the control plane may have changed
 
     # Reads -----------------------------------------------------------------------------------
 
@@ -484,6 +485,7 @@ class Mesh:
     # Effects ---------------------------------------------------------------------------------
 
     def _perform(self, effects: Iterable[Any], now: float) -> None:
+        self.control_touched = True
         performers = self._performers
         for effect in effects:
             performer = performers.get(type(effect))

@@ -47,6 +47,7 @@ from meshcore.protocol.wire import control
 from meshcore.transport.transport import Transport
 
 _LOG = logging.getLogger("meshcore.driver")
+SLACK = 0.02  # seconds; the delay of acks, the shortest time that the data plane waits
 _Future = asyncio.Future
 
 
@@ -273,6 +274,13 @@ class Driver:
     # Time ------------------------------------------------------------------------------------
 
     def _arm(self) -> None:
+        """Stand for the next deadline; asking for it costs as much as a whole call.
+
+        Deadlines that packets set are never nearer than `SLACK`, so a timer within it serves them.
+        """
+        if self._timer_at - self.now() <= SLACK and not self.mesh.control_touched:
+            return
+        self.mesh.control_touched = False
         deadline = self.mesh.next_deadline()
         if deadline is None or deadline >= self._timer_at or self._closed:
             return
