@@ -54,7 +54,8 @@ async def _show(options: Options) -> None:
         render.print_table(_DIALLING, [_dialled(each) for each in dialling])
     _numbers("Queues", status.get("queues"))
     _numbers("Counters", status.get("counters"))
-    _numbers("Transport", status.get("transport"))
+    transport = status.get("transport") or {}  # its figures for each link are for programs
+    _numbers("Transport", {key: transport[key] for key in transport if key != "links"})
 
 
 def with_times(status: dict[str, Any]) -> dict[str, Any]:

@@ -44,9 +44,9 @@ STATUS = {
     "work": {"active": [], "queued": 0, "max_workers": 64},
     "channels": 1,
     "streams": 1,
-    "counters": {"bad_version": 2, "garbage": 0},
+    "counters": {"bad_version": 2, "expired": 0},
     "queues": {"beta": 0},
-    "transport": {"lanes": {"sent": 17}},
+    "transport": {"drops": {"garbage": 17}, "links": {"1": {"sent": 18}}},
 }
 
 
@@ -158,10 +158,10 @@ def test_status_says_to_whom_since_when_and_why_not(mesh: Any, run: Any) -> None
         "2026-11-22T10:00:00Z",
         "connection refused",
         "bad_version  2",
-        "lanes.sent  17",
+        "drops.garbage  17",
     ):
         assert text in done.out
-    assert "garbage" not in done.out  # a counter at 0 is no news
+    assert "expired" not in done.out  # a counter at 0 is no news
     assert json.loads(run("status", "--json").out) == STATUS
 
 
