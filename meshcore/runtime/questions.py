@@ -196,7 +196,7 @@ class Questions:
                 }
                 for dial in mesh.links.dials(now)
             ],
-            "clients": mesh.client_count(),
+            "clients": len(mesh.clients),
             "work": {
                 "active": self._active(),
                 "queued": self._executor.queued,

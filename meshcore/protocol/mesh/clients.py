@@ -1,0 +1,70 @@
+"""The ephemeral clients that are attached to this node, and what they are told.
+
+A client is no node: it has an address `node~nonce` and learns from its node whom there is (View):
+everybody when it attaches, then only what changes, gathered per turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from meshcore.protocol.machine import Send
+from meshcore.protocol.membership.known import view_entry_of
+from meshcore.protocol.membership.roster import Roster
+from meshcore.protocol.wire.control import View
+
+ENTRIES_MAX = 2000  # in one View message
+REMOVED = 4  # the status of an entry that is no longer known
+
+
+class Clients:
+    def __init__(self, roster: Roster, emit: Callable[[Any], None]) -> None:
+        self._roster, self._emit = roster, emit
+        self._addresses: dict[int, str] = {}  # by link
+        self._changed: dict[str, str] = {}  # node id -> why, if it was removed
+
+    def __len__(self) -> int:
+        return len(self._addresses)
+
+    def __contains__(self, link: int) -> bool:
+        return link in self._addresses
+
+    def address_of(self, link: int) -> str:
+        return self._addresses[link]
+
+    def attach(self, link: int, address: str) -> None:
+        """A new client: it is told of everybody."""
+        self._addresses[link] = address
+        entries = [view_entry_of(entry) for entry in self._roster.nodes()]
+        self._send(link, entries, reset=True)
+
+    def detach(self, link: int) -> str | None:
+        """The address of the client whose link is gone; None where it was a node's."""
+        return self._addresses.pop(link, None)
+
+    def note(self, node_ids: Iterable[str], removed: str = "") -> None:
+        """These nodes have changed; `removed`: why they are no longer known."""
+        self._changed.update(dict.fromkeys(node_ids, removed))
+
+    def tell(self) -> None:
+        """The end of a turn: tell what has changed."""
+        if not self._changed:
+            return
+        changed, self._changed = self._changed, {}
+        if not self._addresses:
+            return
+        entries = []
+        for node_id, removed in changed.items():
+            entry = self._roster.get(node_id)
+            if entry is None:
+                entries.append((node_id, 0, REMOVED, False, removed, 0))
+            else:
+                entries.append(view_entry_of(entry))
+        for link in self._addresses:
+            self._send(link, entries, reset=False)
+
+    def _send(self, link: int, entries: list[Any], *, reset: bool) -> None:
+        for start in range(0, max(1, len(entries)), ENTRIES_MAX):
+            part = tuple(entries[start : start + ENTRIES_MAX])
+            self._emit(Send(link, View(reset and start == 0, part)))
