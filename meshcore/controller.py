@@ -28,6 +28,7 @@ from meshcore.responses import Responses
 from meshcore.runtime.calls import Progress
 
 _LOG = logging.getLogger("meshcore.controller")
+CHECKED_MAX = 1024  # directives that are known to be well formed
 
 Handler: TypeAlias = Callable[[Message], Awaitable[None] | None]
 Priority: TypeAlias = Literal["control", "interactive", "bulk"]
@@ -70,6 +71,7 @@ class Controller(Node):
                 f"an ephemeral node attaches to one node: peers has {len(self._peers)} URLs"
             )
         self._open: dict[str, Responses] = {}
+        self._checked: set[str] = set()
 
     # Work ------------------------------------------------------------------------------------
 
@@ -147,9 +149,25 @@ class Controller(Node):
             BusyError, UnknownDirectiveError; BadPayloadError also where there are more responses
             than one.
         """
-        return await self._request(
-            recipient, _checked(directive), payload, timeout=timeout, priority=priority
+        # The hot path: one coroutine, one future, nothing made that is not needed.
+        driver = self._driver
+        if driver is None or directive not in self._checked:
+            driver = self._started()
+            self._check(directive)
+        future: asyncio.Future[Any] = driver.loop.create_future()
+        call = self._calls.start(
+            recipient,
+            directive,
+            payload,
+            future,
+            self.config.request_timeout if timeout is None else timeout,
+            priority,
         )
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._calls.cancel(call)
+            raise
 
     def stream(
         self,
@@ -166,7 +184,7 @@ class Controller(Node):
         return Responses(
             self._calls,
             recipient=recipient,
-            directive=_checked(directive),
+            directive=self._check(directive),
             payload=payload,
             own_id=self.node_id,
             timeout=timeout,
@@ -280,6 +298,21 @@ class Controller(Node):
                 may_have_run=False,
             )
 
+    def _check(self, directive: str) -> str:
+        """`directive` itself; BadPayloadError where it cannot be one. Good ones are remembered."""
+        if directive not in self._checked:
+            if not is_directive(directive):
+                raise BadPayloadError(
+                    f"{directive!r} is no directive; expected namespace:action",
+                    directive=str(directive),
+                    code=Code.UNKNOWN_DIRECTIVE,
+                    may_have_run=False,
+                )
+            if len(self._checked) >= CHECKED_MAX:
+                self._checked.clear()
+            self._checked.add(directive)
+        return directive
+
     async def _wait_event(self, condition: Callable[[], bool], timeout: float) -> bool:
         """Look again whenever the view or a link has changed."""
         self._started()
@@ -302,17 +335,6 @@ class Controller(Node):
             for end in ends:
                 end()
         return True
-
-
-def _checked(directive: str) -> str:
-    if not is_directive(directive):
-        raise BadPayloadError(
-            f"{directive!r} is no directive; expected namespace:action",
-            directive=str(directive),
-            code=Code.UNKNOWN_DIRECTIVE,
-            may_have_run=False,
-        )
-    return directive
 
 
 def _older_shape(sent_at: float, answer: dict[str, Any]) -> str:

@@ -442,15 +442,14 @@ class Node:
         trace: bool = False,
     ) -> Any:
         """One call and its one value; the way of `Controller.call` and of actions that call."""
-        driver = self._started()
-        future: asyncio.Future[Any] = driver.loop.create_future()
+        future: asyncio.Future[Any] = self._started().loop.create_future()
         call = self._calls.start(
             recipient,
             directive,
             payload,
-            token=future,
-            ttl=self.config.request_timeout if timeout is None else timeout,
-            priority=priority,
+            future,
+            self.config.request_timeout if timeout is None else timeout,
+            priority,
             trace=trace,
         )
         try:

@@ -60,9 +60,9 @@ class Responses:
                 self._recipient,
                 self._directive,
                 self._payload,
-                token=self,
-                ttl=self._timeout,
-                priority=self._priority,
+                self,
+                self._timeout,
+                self._priority,
                 progress=self._progress,
             )
             self._payload = None

@@ -25,7 +25,7 @@ from meshcore.errors import (
     UnreachableError,
     WorkCancelledError,
 )
-from meshcore.payload import Assembly, Payload, Source, Spool, classify
+from meshcore.payload import Assembly, Payload, Source, Spool, classify, encode_value
 from meshcore.protocol.delivery.bodies import Fed
 from meshcore.protocol.delivery.outputs import (
     BODY,
@@ -44,6 +44,7 @@ from meshcore.runtime.driver import Driver
 
 Progress = Callable[[int, int | None], None]
 Explain = Callable[[Failure, str, str], str]
+PLAIN = frozenset({bytes, str, type(None), bool, int, float, list, dict})
 LANES = {"control": 0, "interactive": 0, "bulk": 1}
 
 _ERRORS: dict[int, type[MeshError]] = {
@@ -87,17 +88,17 @@ class Calls:
         recipient: str,
         directive: str,
         payload: Any,
-        *,
         token: object,
         ttl: float | None,
         priority: str = "interactive",
+        *,
         trace: bool = False,
         progress: Progress | None = None,
     ) -> ClientStream:
         """Start a call; raises what makes it impossible from the outset."""
         driver, delivery = self._driver, self._delivery
+        source = None if type(payload) in PLAIN else classify(payload)
         quiet = delivery.is_quiet()
-        source = classify(payload)
         try:
             call = delivery.call(
                 recipient,
@@ -109,17 +110,22 @@ class Calls:
                 trace=trace,
                 now=driver.now(),
             )
-        except UnreachableError as error:
-            failure = Failure(
-                error.code, error.message, False, unknown_node=isinstance(error, UnknownNodeError)
-            )
-            raise self.error_of(failure, recipient, directive) from None
-        except BadPayloadError:
-            raise _precise(payload) from None
+        except MeshError as error:
+            raise self._translated(error, recipient, directive, payload) from None
         driver.kick(at_once=quiet)
         if source is not None:
             driver.spawn(self._pump(call, source, progress))
         return call
+
+    def _translated(
+        self, error: MeshError, recipient: str, directive: str, payload: Any
+    ) -> MeshError:
+        """What the core refuses, in words for people."""
+        if isinstance(error, UnreachableError):
+            unknown = isinstance(error, UnknownNodeError)
+            failure = Failure(error.code, error.message, False, unknown_node=unknown)
+            return self.error_of(failure, recipient, directive)
+        return _precise(payload) if isinstance(error, BadPayloadError) else error
 
     async def _pump(self, call: ClientStream, source: Source, progress: Progress | None) -> None:
         delivery, sent = self._delivery, 0
@@ -293,8 +299,6 @@ def _fail(future: asyncio.Future[Any], error: MeshError) -> None:
 
 def _precise(payload: Any) -> BadPayloadError:
     """The same refusal, but naming what in the payload cannot be sent."""
-    from meshcore.payload import encode_value
-
     try:
         encode_value(payload)
     except BadPayloadError as error:

@@ -177,10 +177,16 @@ class Driver:
         try:
             while outputs := self.mesh.take():
                 for output in outputs:
-                    if type(output) is tuple:
-                        self._perform_work(output)
-                    else:
+                    if type(output) is not tuple:
                         self._control[type(output)](output)
+                    elif output[0] == VALUE and output[2] == 1:  # nearly every response
+                        token = output[1].token
+                        if type(token) is not _Future:
+                            self._tell_caller(output[1], output)
+                        elif not token.done():
+                            token.set_result(None if output[3] is NO_PAYLOAD else output[3])
+                    else:
+                        self._perform_work(output)
         finally:
             self._performing = False
 
@@ -195,14 +201,7 @@ class Driver:
         elif tag == CALL:
             assert self.server is not None
             self.server.on_call(output[1], output[2], output[3], output[4], output[5])
-        elif tag == VALUE:
-            token = output[1].token
-            if type(token) is _Future and output[2] == 1:
-                if not token.done():
-                    token.set_result(None if output[3] is NO_PAYLOAD else output[3])
-            else:
-                self._tell_caller(output[1], output)
-        elif tag in (ITEM, BODY, CHUNK, FAILED):
+        elif tag in (VALUE, ITEM, BODY, CHUNK, FAILED):
             self._tell_caller(output[1], output)
         elif tag == COUNT:
             self.count(output[1])
@@ -238,7 +237,7 @@ class Driver:
             Dial: lambda effect: self.transport.dial(effect.link, effect.url),
             CloseLink: lambda effect: self.transport.close_link(effect.link, effect.reason),
             NewsConnect: lambda effect: self.transport.connect_news(effect.link, effect.urls),
-            Probe: lambda effect: self.spawn(self._probe(effect)),
+            Probe: self._start_probe,
             Notify: lambda effect: self._owner.on_event(effect.event),
             AskHolder: lambda effect: self._owner.ask_holder(effect.node_id, effect.life),
             Refused: lambda effect: self._owner.on_fatal(effect.reason),
@@ -262,6 +261,9 @@ class Driver:
         for link in self.transport.links_without_news():
             if self.mesh.is_neighbour(link) and not self.transport.send(link, 0, [data]):
                 self.count("control message not sent")
+
+    def _start_probe(self, effect: Probe) -> None:
+        self.spawn(self._probe(effect))
 
     async def _probe(self, effect: Probe) -> None:
         gone = await self.transport.probe(effect.urls)
