@@ -12,7 +12,7 @@ from meshcore.cli.render import Column
 
 _COLUMNS = (
     Column("DIRECTIVE", style="bold"),
-    Column("DESCRIPTION"),
+    Column("DESCRIPTION", wraps=True),
     Column("TAGS", rank=2),
     Column("NODES", rank=1),
 )

@@ -15,9 +15,9 @@ from meshcore.config import SETTINGS, Config
 
 _COLUMNS = (
     Column("SETTING", style="bold"),
-    Column("VALUE"),
+    Column("VALUE", wraps=True),
     Column("UNIT", rank=2),
-    Column("FROM", rank=1),
+    Column("FROM", rank=1, wraps=True),
 )
 
 

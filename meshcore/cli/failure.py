@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -196,3 +197,14 @@ def _describe_usage(error: click.ClickException, *, short: bool = False) -> str:
 def stdout_is_terminal() -> bool:
     """Whether a person looks at what is printed."""
     return sys.stdout is not None and sys.stdout.isatty()
+
+
+def reader_has_gone() -> bool:
+    """Whether stdout is a pipe that nobody reads any more, as after `| head`."""
+    try:
+        descriptor = sys.stdout.fileno()
+        poll = select.poll()
+    except (OSError, ValueError, AttributeError):  # no real file, or a system without poll
+        return False
+    poll.register(descriptor, 0)  # errors are always told
+    return any(events & select.POLLERR for _, events in poll.poll(0))

@@ -11,6 +11,7 @@ pipe (`| head`) ends quietly with 0: the reader has had what it wanted.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -124,7 +125,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The entry point of the `meshctl` script and of `python -m meshcore`."""
     if "_MESHCTL_COMPLETE" in os.environ:  # a shell asks how to complete a line
         cli.main(prog_name="meshctl")
-    sys.exit(run_cli(sys.argv[1:] if argv is None else argv))
+    code = run_cli(sys.argv[1:] if argv is None else argv)
+    # The work is done: an impatient Ctrl-C now must not become a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(code)
 
 
 def _never_fail_on_a_character(stream: TextIO | None) -> None:

@@ -11,7 +11,7 @@ import click
 
 from meshcore.cli import render
 from meshcore.cli.attach import Session, session
-from meshcore.cli.failure import one_line, stdout_is_terminal
+from meshcore.cli.failure import one_line, reader_has_gone, stdout_is_terminal
 from meshcore.cli.interrupts import run_async
 from meshcore.cli.options import Options, examples, with_options
 from meshcore.cli.render import Column
@@ -82,6 +82,8 @@ async def _watch_lines(client: Session) -> None:
                 click.echo(("" if shown is None else "\n") + _plain(rows))
             shown = steady
         await asyncio.sleep(_REFRESH)
+        if reader_has_gone():  # a quiet mesh would keep us from noticing by a failed write
+            raise BrokenPipeError
 
 
 async def _watch_live(client: Session) -> None:

@@ -26,17 +26,24 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _DEPTH_MAX = 100  # of nested values; deeper ones are shown as text
+_GAP = 2  # spaces between columns
+_WRAPPED_WIDTH = 24  # a column that wraps should have that much
 UNKNOWN = "-"  # in a table, for what is not known yet
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table. The greatest `rank` is given up first where a terminal is narrow."""
+    """A column of a table.
+
+    Where a terminal is narrow, `wraps` lets the cells of a column run over several lines, and the
+    column of the greatest `rank` is given up first; those of rank 0 stay.
+    """
 
     title: str
     right: bool = False
     rank: int = 0
     style: str = ""
+    wraps: bool = False
 
 
 def to_json(value: Any, *, depth: int = 0) -> Any:
@@ -131,14 +138,15 @@ def rich_table(
     from rich.text import Text
 
     kept = _fitting(columns, rows, width or shutil.get_terminal_size().columns)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     for at in kept:
         column = columns[at]
         table.add_column(
             column.title,
             justify="right" if column.right else "left",
             style=column.style or None,
-            no_wrap=True,
+            no_wrap=not column.wraps,
+            min_width=None if column.wraps else _width(column, [row[at] for row in rows]),
         )
     for row in rows:
         table.add_row(*(Text(row[at], style=status_style(row[at])) for at in kept))
@@ -162,17 +170,20 @@ _STYLES = {
 
 def _fitting(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> list[int]:
     """The indexes of the columns to show, in order."""
-    widths = [
-        max([len(column.title), *(len(row[at]) for row in rows)]) + 2
-        for at, column in enumerate(columns)
-    ]
+    widths = [_width(column, [row[at] for row in rows]) + _GAP for at, column in enumerate(columns)]
     kept = list(range(len(columns)))
-    while sum(widths[at] for at in kept) - 2 > width:
+    while sum(widths[at] for at in kept) - _GAP > width:
         candidates = [at for at in kept if columns[at].rank > 0]
         if not candidates:
             break
         kept.remove(max(candidates, key=lambda at: (columns[at].rank, at)))
     return kept
+
+
+def _width(column: Column, cells: Sequence[str]) -> int:
+    """The columns of the terminal that it needs."""
+    widest = max([len(column.title), *map(len, cells)])
+    return min(widest, _WRAPPED_WIDTH) if column.wraps else widest
 
 
 def milliseconds(value: float | None) -> str:

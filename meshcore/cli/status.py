@@ -26,7 +26,7 @@ _DIALLING = (
     Column("STATE"),
     Column("TRIES", right=True),
     Column("NEXT IN", right=True, rank=1),
-    Column("WHY"),
+    Column("WHY", wraps=True),
 )
 _LABEL_WIDTH = 10
 
@@ -45,7 +45,7 @@ async def _show(options: Options) -> None:
         render.print_json(status)
         return
     _head(status)
-    links, dialling = status.get("links") or [], status.get("dialling") or []
+    links, dialling = status.get("links") or [], _unlinked(status)
     if links:
         click.echo()
         render.print_table(_LINKS, [_link(link) for link in links])
@@ -76,7 +76,7 @@ def with_times(status: dict[str, Any]) -> dict[str, Any]:
 
 
 def _head(status: dict[str, Any]) -> None:
-    links, dialling = status.get("links") or [], status.get("dialling") or []
+    links, dialling = status.get("links") or [], _unlinked(status)
     _line("Node", f"{status.get('node_id')}, meshcore {status.get('version')}")
     _line("Mesh", f"{status.get('mesh')}; {_connection(len(links), len(dialling))}")
     _line("Process", f"{status.get('pid')}, up {render.duration(status.get('uptime_s'))}")
@@ -96,6 +96,11 @@ def _head(status: dict[str, Any]) -> None:
     )
 
 
+def _unlinked(status: dict[str, Any]) -> list[dict[str, Any]]:
+    """Whom it dials in vain; a URL that has its link is listed with the links."""
+    return [each for each in status.get("dialling") or () if each.get("state") != "linked"]
+
+
 def _connection(links: int, dialling: int) -> str:
     if links:
         return f"connected by {links} link{'' if links == 1 else 's'}"
@@ -107,7 +112,7 @@ def _connection(links: int, dialling: int) -> str:
 def _link(link: dict[str, Any]) -> list[str]:
     direction = "" if link.get("dialled") else " (dialled us)"
     return [
-        str(link.get("node_id")),
+        render.known(link.get("node_id")),
         render.known(link.get("state")),
         render.milliseconds(link.get("latency_ms")),
         render.known(render.to_json(link.get("since"))),
@@ -121,7 +126,7 @@ def _dialled(each: dict[str, Any]) -> list[str]:
         render.known(each.get("state")),
         render.known(each.get("attempts")),
         render.duration(each.get("next_in_s")),
-        each.get("last_error") or "",
+        (each.get("last_error") or "").removeprefix(f"{each.get('url')}: "),
     ]
 
 

@@ -38,7 +38,8 @@ STATUS = {
             "attempts": 3,
             "last_error": "connection refused",
             "next_in_s": 1.5,
-        }
+        },
+        {"url": "tcp://127.0.0.1:1", "state": "linked", "attempts": 0},
     ],
     "clients": 1,
     "work": {"active": [], "queued": 0, "max_workers": 64},
@@ -110,6 +111,15 @@ def test_watch_prints_a_line_for_every_change_but_not_for_latencies(
     assert states[-1] == {"error": {"name": "Interrupted", "message": "interrupted"}}
 
 
+def test_watch_ends_when_its_reader_has_gone_even_in_a_quiet_mesh(
+    mesh: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes_module, "_REFRESH", 0.001)
+    monkeypatch.setattr(nodes_module, "reader_has_gone", lambda: len(mesh.asked) > 2)
+    done = run("nodes", "--watch", "--json")
+    assert (done.code, done.err, done.out.count("\n")) == (0, "", 1)
+
+
 def test_edges_are_listed_with_their_cost(mesh: Any, run: Any) -> None:
     mesh.answers["mesh:edges"] = [{"from": "alpha", "to": "beta", "cost": 150.0}]
     assert run("edges").out.split() == ["FROM", "TO", "COST", "alpha", "beta", "150"]
@@ -161,6 +171,7 @@ def test_status_says_to_whom_since_when_and_why_not(mesh: Any, run: Any) -> None
         "drops.garbage  17",
     ):
         assert text in done.out
+    assert "linked" not in done.out  # it is among the links
     assert "expired" not in done.out  # a counter at 0 is no news
     assert json.loads(run("status", "--json").out) == STATUS
 

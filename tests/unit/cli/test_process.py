@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from meshcore.cli import fleet as fleet_module
-from meshcore.cli.failure import Interrupted
+from meshcore.cli.failure import Interrupted, reader_has_gone
 from meshcore.cli.fleet import Fleet
 from meshcore.cli.interrupts import run_async
 from meshcore.cli.outlet import Outlet, OutletHandler
@@ -118,6 +118,19 @@ def test_a_reader_that_goes_is_told_once() -> None:
     assert not gone.acquire(blocking=False)
     with pytest.raises(BrokenPipeError):
         stream.close()
+
+
+def test_a_pipe_without_reader_is_noticed_without_writing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert not reader_has_gone()
+        os.close(reader)
+        assert reader_has_gone()
+    monkeypatch.setattr(sys, "stdout", None)
+    assert not reader_has_gone()
 
 
 def test_log_records_become_lines() -> None:

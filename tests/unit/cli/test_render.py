@@ -78,6 +78,18 @@ def test_a_table_on_a_terminal_has_no_line_longer_than_it() -> None:
     assert max(map(len, capture.get().splitlines())) <= 30
 
 
+def test_what_wraps_leaves_the_other_columns_whole() -> None:
+    columns = (Column("DIRECTIVE"), Column("DESCRIPTION", wraps=True))
+    table = render.rich_table(columns, [["demo:count", "many words " * 10]], width=40)
+    console = Console(width=40, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    lines = capture.get().splitlines()
+    assert lines[1].startswith("demo:count  many words")
+    assert len(lines) > 3
+    assert max(map(len, lines)) <= 40
+
+
 def test_cells_cannot_break_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     render.print_table([Column("A")], [["one\ntwo\x1b[2J"]])
     assert capsys.readouterr().out == "A\none two\\x1b[2J\n"
