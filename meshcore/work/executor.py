@@ -79,7 +79,7 @@ class Executor:
         self._stopping = False
         self._idle: asyncio.Event | None = None  # set when nothing runs; only while stopping
         self._tasks = Tasks(self)
-        self._threads = Threads(self, threads_max=max_workers)
+        self._threads = Threads(self)
         self._processes = Processes(self)
         self._runners: dict[str, Tasks | Threads | Processes] = {
             "loop": self._tasks,

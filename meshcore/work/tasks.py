@@ -106,10 +106,7 @@ class _Resumed:
         while True:
             try:
                 sent = yield yielded
-            except GeneratorExit:
-                coroutine.close()
-                raise
-            except BaseException as error:  # a cancellation: the coroutine decides
+            except BaseException as error:  # a cancellation, or the end: the coroutine decides
                 thrown: BaseException | None = error
             else:
                 thrown = None

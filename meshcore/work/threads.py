@@ -35,6 +35,7 @@ from meshcore.work.lookahead import Lookahead
 
 BATCH_MAX = 16
 QUICK = 0.001  # seconds; functions that take longer run one by one
+SUSPECT = 10 * QUICK  # what a function that held up a batch counts for: ten quick runs redeem it
 BATCH_TIME_MAX = 0.005  # seconds until what has not begun is taken back from a batch
 IDLE_TIMEOUT = 30.0  # seconds until a thread without work ends
 STOP_WAIT = 1.0  # seconds for threads to end in, in stop()
@@ -68,9 +69,9 @@ class Batch:
 class Threads:
     """The runner for executor="thread"."""
 
-    def __init__(self, host: Host, *, threads_max: int, idle_timeout: float = IDLE_TIMEOUT) -> None:
+    def __init__(self, host: Host, *, idle_timeout: float = IDLE_TIMEOUT) -> None:
         self._host = host
-        self._threads_max, self._idle_timeout = threads_max, idle_timeout
+        self._idle_timeout = idle_timeout
         self._queue: SimpleQueue[Batch | None] = SimpleQueue()
         self._lock = threading.Lock()  # of _threads: a thread may not leave while work comes
         self._threads: dict[threading.Thread, None] = {}
@@ -140,7 +141,7 @@ class Threads:
             self._watch()
         with self._lock:
             self._queue.put(batch)
-            if len(self._threads) < min(len(self._sent), self._threads_max):
+            if len(self._threads) < len(self._sent):  # which the slots bound
                 thread = threading.Thread(target=self._work, name="meshcore-work", daemon=True)
                 self._threads[thread] = None
                 thread.start()
@@ -162,7 +163,7 @@ class Threads:
             if holder is None or now - batch.sent_at < BATCH_TIME_MAX:
                 self._watch()  # no thread has come to it yet, or it is young
                 continue
-            self._run_times[holder.spec] = max(QUICK, self._run_times.get(holder.spec, 0.0))
+            self._run_times[holder.spec] = SUSPECT
             while batch.jobs:
                 try:
                     back.append(batch.jobs.popleft())

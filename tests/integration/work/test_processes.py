@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from meshcore.errors import Code
+from meshcore.errors import BadPayloadError, Code
 from meshcore.payload import KIND_BYTES, Assembly, Spool
 from meshcore.work import processes
 from meshcore.work.job import NO_VALUE
@@ -107,6 +107,52 @@ def test_a_generator_in_a_process_stops_when_nobody_takes_its_values(tmp_path):
             await b.quiet()
             # At most what was taken, what may be ahead, and what it was about to give.
             assert int(mark.read_text()) <= 5 + 16 + 1
+
+    run(scenario)
+
+
+def test_a_stream_that_is_never_writable_again_ends_when_it_is_cancelled(tmp_path):
+    async def scenario():
+        async with bench() as b:
+            b.outlet.writable = lambda ref: asyncio.Event().wait()
+            b.outlet.window[1] = 1
+            b.start(add(b, actions.endless), str(tmp_path / "mark"))
+            await b.outlet.until(lambda: b.outlet.values[1])
+            b.executor.cancel(1)
+            await b.quiet()
+            assert (tmp_path / "mark").exists()
+
+    run(scenario)
+
+
+def test_a_process_whose_values_are_refused_is_not_used_again(tmp_path):
+    async def scenario():
+        async with bench() as b:
+            respond = b.executor._respond
+
+            def refuse(ref, value, eof):
+                if value == 3:
+                    raise BadPayloadError("too large")
+                return respond(ref, value, eof)
+
+            b.executor._respond = refuse
+            failure = await b.failure(add(b, actions.endless), str(tmp_path / "mark"))
+            assert failure[:3] == (Code.BAD_PAYLOAD, "BadPayloadError", "too large")
+            assert await b.values(add(b, actions.double), 2) == [4]
+
+    run(scenario)
+
+
+def test_work_cancelled_while_its_process_starts_never_runs(tmp_path):
+    async def scenario():
+        async with bench() as b:
+            ref = b.start(add(b, actions.poll), str(tmp_path / "mark"))
+            await asyncio.sleep(0)  # the process is being started now
+            b.executor.cancel(ref)
+            assert b.outlet.failures[ref][4] is False
+            await b.quiet()
+            assert list(tmp_path.iterdir()) == []
+            assert await b.values(add(b, actions.double), 2) == [4]
 
     run(scenario)
 

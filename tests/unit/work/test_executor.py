@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import pytest
 
-from meshcore.errors import BadPayloadError, Code, DeadlineExceededError, UnreachableError
+from meshcore.errors import (
+    BadPayloadError,
+    Code,
+    DeadlineExceededError,
+    UnreachableError,
+    WorkCancelledError,
+)
 from meshcore.payload import KIND_BYTES, KIND_VALUE, Assembly, LivePayload, Payload, Spool
 from meshcore.work.job import NO_VALUE
-from tests.unit.work.fakes import bench, eventually
+from tests.unit.work.fakes import DEADLINE, bench, eventually
 
 
 def run(scenario):
@@ -469,6 +476,7 @@ def test_a_generator_that_never_waits_lets_the_loop_run():
 
             ref = b.start(b.add(endless))
             await b.outlet.until(lambda: len(b.outlet.values[ref]) > 100)
+            assert len(b.outlet.values[ref]) < 1000  # the loop had its turn soon
             b.executor.cancel(ref)
             await b.quiet()
 
@@ -504,8 +512,10 @@ def test_stop_waits_for_what_runs_and_drops_what_waits():
             await b.outlet.end_of(queued)
             assert b.outlet.failures[queued][0] == Code.CANCELLED
             assert b.outlet.failures[queued][4] is False
-            refused = b.start(directive, 3)
-            assert b.outlet.failures[refused][0] == Code.BUSY
+            for eager in (True, False):
+                refused = b.start(b.add(gate.wait, f"wait-{eager}", eager=eager), 3)
+                assert b.outlet.failures[refused][0] == Code.BUSY
+                assert b.outlet.failures[refused][4] is False
             assert not stopping.done()
             gate.go.set()
             assert await stopping == []
@@ -674,6 +684,29 @@ def test_a_thread_that_waits_for_a_stream_or_a_call_is_woken_by_its_cancel():
                 b.executor.cancel(ref)
             await b.quiet()
             assert outcomes == ["WorkCancelledError", "WorkCancelledError"]
+
+    run(scenario)
+
+
+def test_a_thread_that_asks_for_more_of_a_stream_after_its_cancel_does_not_wait_for_it():
+    async def scenario():
+        async with bench() as b:
+            begun, cancelled, outcomes = threading.Event(), threading.Event(), []
+
+            def read(chunks):
+                begun.set()
+                assert cancelled.wait(DEADLINE)
+                try:
+                    next(chunks)
+                except WorkCancelledError:
+                    outcomes.append("cancelled")
+
+            ref = b.start(b.add(read, payload="stream"), LivePayload(KIND_BYTES))
+            await eventually(begun.is_set)
+            b.executor.cancel(ref)
+            cancelled.set()
+            await b.quiet()
+            assert outcomes == ["cancelled"]
 
     run(scenario)
 

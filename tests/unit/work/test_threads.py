@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from queue import Empty, SimpleQueue
 
 import pytest
 
@@ -79,7 +80,9 @@ async def learn(b, directive):
     raise AssertionError("never quick")
 
 
-def test_the_quick_jobs_of_one_turn_share_a_slot_and_a_thread():
+def test_the_quick_jobs_of_one_turn_share_a_slot_and_a_thread(monkeypatch):
+    monkeypatch.setattr(threads, "BATCH_TIME_MAX", DEADLINE)  # also on a slow machine
+
     async def scenario():
         async with bench(max_workers=2) as b:
 
@@ -98,26 +101,95 @@ def test_the_quick_jobs_of_one_turn_share_a_slot_and_a_thread():
     run(scenario)
 
 
+def test_a_quick_job_does_not_overtake_what_waits_for_a_slot():
+    async def scenario():
+        async with bench(max_workers=1) as b:
+            order = []
+
+            async def on_loop(payload):
+                order.append(payload)
+
+            quick, other = b.add(lambda payload: order.append(payload), "quick"), b.add(on_loop)
+            await learn(b, quick)
+            await b.quiet()
+            order.clear()
+            refs = [b.start(quick, 1), b.start(other, 2), b.start(quick, 3)]
+            assert b.executor.queued == 2
+            await b.outlet.end_of(*refs)
+            assert order == [1, 2, 3]
+
+    run(scenario)
+
+
+def test_a_thread_that_is_about_to_leave_still_takes_work_that_came_meanwhile():
+    class LateQueue(SimpleQueue):
+        """Its first `get` times out in the moment in which something comes."""
+
+        first = True
+
+        def get(self, *arguments, **options):
+            item = super().get(*arguments, **options)
+            if self.first:
+                self.first = False
+                self.put(item)
+                raise Empty
+            return item
+
+    async def scenario():
+        async with bench() as b:
+            b.executor._threads._queue = LateQueue()
+            assert await b.values(b.add(double), 1) == [2]
+
+    run(scenario)
+
+
+def test_a_generator_that_waits_for_the_window_for_ever_ends_when_it_is_cancelled():
+    async def scenario():
+        async with bench() as b:
+            closed = threading.Event()
+
+            def count(payload):
+                try:
+                    yield from range(1000)
+                finally:
+                    closed.set()
+
+            b.outlet.writable = lambda ref: asyncio.Event().wait()
+            b.outlet.window[1] = 1
+            b.start(b.add(count))
+            await b.outlet.until(lambda: b.outlet.values[1])
+            b.executor.cancel(1)
+            await b.quiet()
+            assert closed.is_set()
+
+    run(scenario)
+
+
 def test_a_function_that_suddenly_blocks_does_not_hold_up_its_batch():
     async def scenario():
         async with bench(max_workers=2) as b:
             go = threading.Event()
 
+            ran = []
+
             def sometimes(payload):
                 if payload == "block":
                     assert go.wait(DEADLINE)
+                ran.append(payload)
                 return payload
 
             directive = b.add(sometimes)
             await learn(b, directive)
             before, held = b.start(directive, "before"), b.start(directive, "block")
-            behind = [b.start(directive, number) for number in range(10)]
+            behind = [b.start(directive, number) for number in range(8)]
             assert b.executor._admission.free == 1
             await b.outlet.end_of(before, *behind)
             assert held not in b.outlet.ended
+            assert ran[-8:] == list(range(8))
+            assert not b.executor._threads._is_quick(b.registry.get(directive))
             go.set()
             await b.outlet.end_of(held)
-            assert [b.outlet.values[ref] for ref in behind] == [[n] for n in range(10)]
+            assert [b.outlet.values[ref] for ref in behind] == [[n] for n in range(8)]
 
     run(scenario)
 
