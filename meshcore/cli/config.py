@@ -17,7 +17,7 @@ _COLUMNS = (
     Column("SETTING", style="bold"),
     Column("VALUE", wraps=True),
     Column("UNIT", rank=2),
-    Column("FROM", rank=1, wraps=True),
+    Column("FROM", wraps=True),
 )
 
 
