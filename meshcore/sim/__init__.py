@@ -1,0 +1,15 @@
+"""The simulated network: dozens of whole cores in one process, in virtual time.
+
+What a network can do to the mesh (delay, loss, duplication, cuts in one direction, partitions,
+crashes, restarts, pauses) happens here at the word of a seed, and the same seed gives the same run
+event by event. Only sockets, files and actions are fake; every message crosses as bytes.
+
+    clock      virtual time and the heap of events
+    network    connections between processes, and what becomes of frames on them
+    process    one life of one node: a core and its fake shell
+    work       fake actions, calls, and a ledger of what was asked, run and answered
+    world      all of it behind a few verbs: add, link, call, cut, crash, restart, run
+    topology   edges of well-known shapes
+    checkers   what must be true, judged from outside
+    swarm      a random mesh with a random mixture of faults, out of one seed
+"""

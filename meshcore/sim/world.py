@@ -1,0 +1,261 @@
+"""A simulated mesh behind a few verbs: nodes, links, calls, faults, time.
+
+::
+
+    world = World(seed=7, conditions=Conditions(packet_loss=0.05))
+    world.build(topology.ring(topology.names(5)))
+    world.run(5.0)
+    call = world.call("n00", "n03", "test:echo", "hello")
+    world.cut("n00", "n04")
+    world.run_until(lambda: call.ended, within=2.0)
+
+Everything random comes from the seed, so that a run can be had again by its number; what goes wrong
+carries seed and time in a note.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from meshcore.protocol.membership.timings import Timings
+from meshcore.sim.clock import Clock
+from meshcore.sim.network import Conditions, Network
+from meshcore.sim.process import Process, Surroundings
+from meshcore.sim.work import Call, Ledger
+
+EPOCH_MS = 1_700_000_000_000  # what the wall clocks show when the simulation begins
+LOOK_INTERVAL = 0.02  # seconds between two looks at what `run_until` waits for
+
+
+class World:
+    """A mesh, its network, and what happens to them.
+
+    Args:
+        seed: of everything random.
+        conditions: how the network behaves; may be replaced while it runs (`network.conditions`).
+        timings: of every node.
+        check_every: steps of a process between two looks at its invariants; 0 = never.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        conditions: Conditions | None = None,
+        timings: Timings | None = None,
+        check_every: int = 1,
+    ) -> None:
+        self.seed = seed
+        self.clock = Clock()
+        self.network = Network(
+            self.clock, random.Random(f"network {seed}"), conditions or Conditions()
+        )
+        self.ledger = Ledger()
+        self.processes: dict[str, Process] = {}  # the latest life of each node
+        self.dials: dict[tuple[str, str], None] = {}  # (who dials, who is dialled)
+        self.log: list[tuple[float, str]] = []  # the faults, for people
+        self._around = Surroundings(self.clock, self.network, self.ledger, check_every)
+        self._timings = timings
+        self._rng = random.Random(f"world {seed}")
+        self._listens: dict[str, bool] = {}
+
+    # Nodes and links -------------------------------------------------------------------------
+
+    def build(self, edges: Sequence[tuple[str, str]], *, within: float = 0.0) -> None:
+        """Start the nodes that the edges name, and have them dial as the edges say.
+
+        `within`: seconds in which they start, each at an instant of its own.
+        """
+        nodes = list(dict.fromkeys(name for edge in edges for name in edge))
+        for dialler, listener in edges:
+            self.dials[dialler, listener] = None
+        for name in nodes:
+            self.clock.after(self._rng.uniform(0.0, within), self.add, name)
+        self.run(within)
+
+    def add(self, name: str, *, listens: bool = True) -> Process:
+        """Start a node for the first time."""
+        assert name not in self.processes, f"{name} was added before"
+        self._listens[name] = listens
+        return self._start(name, EPOCH_MS + int(self.clock.now * 1000))
+
+    def link(self, dialler: str, listener: str) -> None:
+        """From now on, and after every restart, one node dials another."""
+        self.dials[dialler, listener] = None
+        self.node(dialler).add_peer(url_of(listener))
+
+    def unlink(self, dialler: str, listener: str) -> None:
+        """One node dials another no more."""
+        self.dials.pop((dialler, listener), None)
+        process = self.node(dialler)
+        process.input(process.mesh.remove_peer, url_of(listener))
+
+    def node(self, name: str) -> Process:
+        return self.processes[name]
+
+    def alive(self) -> list[Process]:
+        return [process for process in self.processes.values() if process.is_alive]
+
+    def _start(self, name: str, incarnation: int) -> Process:
+        url = url_of(name)
+        self.network.hosts[url] = name
+        process = Process(
+            self._around,
+            name,
+            incarnation=incarnation,
+            rng=random.Random(f"{self.seed} {name} {incarnation} {self.clock.now}"),
+            url=url if self._listens[name] else None,
+            timings=self._timings,
+        )
+        self.processes[name] = process
+        self.network.host_up(name)
+        if self._listens[name]:
+            self.network.listening[url] = process
+        for dialler, listener in self.dials:
+            if dialler == name:
+                process.add_peer(url_of(listener))
+        return process
+
+    # Work ------------------------------------------------------------------------------------
+
+    def call(
+        self, sender: str, recipient: str, directive: str, payload: Any = None, **more: Any
+    ) -> Call:
+        """Have a node call another, now."""
+        process = self.node(sender)
+        call = process.work.call(recipient, directive, payload, **more)
+        process.flush()
+        return call
+
+    def call_all_pairs(self, directive: str = "test:echo", **more: Any) -> list[Call]:
+        """Every living node calls every other."""
+        names = [process.name for process in self.alive()]
+        return [
+            self.call(one, other, directive, f"{one} to {other}", **more)
+            for one in names
+            for other in names
+            if one != other
+        ]
+
+    # Faults ----------------------------------------------------------------------------------
+
+    def crash(self, name: str, *, silent: bool = False) -> None:
+        """End a process as kill -9 does; `silent`: its machine is off, nobody is told."""
+        self._note(f"crash {name}{' silently' if silent else ''}")
+        self.node(name).kill(silent=silent)
+
+    def stop(self, name: str) -> None:
+        """Let a node leave in good order."""
+        self._note(f"stop {name}")
+        self.node(name).stop()
+
+    def restart(self, name: str, *, keep_data: bool = True, clock_back: bool = False) -> Process:
+        """Start a dead node again; `clock_back`: its clock is at 1970 now."""
+        self._note(f"restart {name}")
+        old = self.processes[name]
+        assert not old.is_alive, f"{name} is running"
+        incarnation = 1 if clock_back else EPOCH_MS + int(self.clock.now * 1000)
+        if keep_data:
+            incarnation = max(incarnation, old.incarnation + 1)
+        return self._start(name, incarnation)
+
+    def cut(self, one: str, other: str, *, one_way: bool = False) -> None:
+        """Nothing passes between two hosts; `one_way`: from the first to the second."""
+        self._note(f"cut {one} {'->' if one_way else '-'} {other}")
+        self.network.cut(one, other)
+        if not one_way:
+            self.network.cut(other, one)
+
+    def heal(self, one: str, other: str) -> None:
+        self._note(f"heal {one} - {other}")
+        self.network.heal(one, other)
+        self.network.heal(other, one)
+
+    def partition(self, *sides: Iterable[str]) -> None:
+        """Nothing passes between any two of the sides."""
+        groups = [list(side) for side in sides]
+        for at, group in enumerate(groups):
+            for others in groups[at + 1 :]:
+                for one in group:
+                    for other in others:
+                        self.cut(one, other)
+
+    def heal_all(self) -> None:
+        self._note("heal all")
+        for source, destination in self.network.cuts():
+            self.network.heal(source, destination)
+
+    def pause(self, name: str, seconds: float) -> None:
+        """Stop a process for a time, as SIGSTOP does."""
+        self._note(f"pause {name} for {seconds:.2f}")
+        process = self.node(name)
+        process.pause()
+        self.clock.after(seconds, process.resume)
+
+    def _note(self, text: str) -> None:
+        self.log.append((self.clock.now, text))
+
+    # Time ------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        return self.clock.now
+
+    @property
+    def trace(self) -> int:
+        """A checksum over everything that has happened."""
+        return self.clock.trace
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        self._run_to(self.clock.now + seconds)
+
+    def run_until(self, condition: Callable[[], Any], *, within: float) -> float:
+        """Let time pass until a condition holds; returns how many seconds it took.
+
+        Raises:
+            AssertionError: it does not hold `within` seconds from now.
+        """
+        start, end = self.clock.now, self.clock.now + within
+        while not condition():
+            assert self.clock.now < end, f"not within {within} s; {self.describe()}"
+            self._run_to(min(end, self.clock.now + LOOK_INTERVAL))
+        return self.clock.now - start
+
+    def _run_to(self, end: float) -> None:
+        clock = self.clock
+        try:
+            while (at := clock.next_at()) is not None and at <= end:
+                clock.step()
+        except Exception as error:
+            error.add_note(self.describe())
+            raise
+        clock.now = end
+
+    def describe(self) -> str:
+        faults = "; ".join(f"{at:.2f} {what}" for at, what in self.log[-12:])
+        return f"simulation of seed {self.seed} at {self.clock.now:.3f} s; faults: {faults or '-'}"
+
+    # Traffic ---------------------------------------------------------------------------------
+
+    def control_sent(self) -> dict[str, int]:
+        """Control messages sent so far by the living, by kind."""
+        total: dict[str, int] = {}
+        for process in self.alive():
+            for kind, count in process.control_sent.items():
+                total[kind] = total.get(kind, 0) + count
+        return total
+
+    def counters(self) -> dict[str, int]:
+        """What the living counted, by reason."""
+        total: dict[str, int] = {}
+        for process in self.alive():
+            for reason, count in process.counters.items():
+                total[reason] = total.get(reason, 0) + count
+        return total
+
+
+def url_of(name: str) -> str:
+    return f"tcp://{name}:1"
