@@ -7,31 +7,30 @@ them: `router`, `connectivity`, actions, links. Everything runs on one event loo
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
-import signal
-import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any, Self, TypeVar
 
 from meshcore import host
+from meshcore.answers import Answers
 from meshcore.config import Config, Timings
 from meshcore.connectivity import Connectivity
 from meshcore.errors import ClosedError, ConfigError, MeshError
 from meshcore.identity import new_life
 from meshcore.paths import DataDir
 from meshcore.payload import Spool
-from meshcore.protocol.delivery.outputs import Failure
 from meshcore.protocol.mesh import Identity, Mesh
 from meshcore.router import Router
 from meshcore.runtime import loop as event_loop
+from meshcore.runtime.background import Background, Work, interrupts
 from meshcore.runtime.calls import Calls
 from meshcore.runtime.driver import Driver
-from meshcore.runtime.questions import Questions
+from meshcore.runtime.explain import explain
 from meshcore.runtime.serving import Serving
 from meshcore.transport.transport import Transport
 from meshcore.urls import is_wildcard, parse_url
@@ -65,14 +64,11 @@ class Node:
         self._listen: list[str] = list(self.config.listen)
         self._peers: list[str] = list(self.config.peers)
         self.endpoints: list[str] = []
-        self._work: list[Coroutine[Any, Any, Any] | Callable[[], Coroutine[Any, Any, Any]]] = []
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._background = Background()
         self._driver: Driver | None = None
         self._data_dir: DataDir | None = None
         self._closed: asyncio.Event | None = None
         self._stopping: asyncio.Task[None] | None = None
-        self._failure: BaseException | None = None
-        self._failed: asyncio.Event | None = None
         for plugin in self.config.plugins:
             self._registry.add_plugin(plugin)
         self._mesh = self._new_mesh(incarnation=int(time.time() * 1000))
@@ -109,7 +105,7 @@ class Node:
         """
         if self._closed is not None:
             raise ClosedError(f"{self.node_id} was started before; make a new node")
-        self._closed, self._failed = asyncio.Event(), asyncio.Event()
+        self._closed = asyncio.Event()
         loop = asyncio.get_running_loop()
         try:
             if self.config.data_dir is not None:
@@ -128,15 +124,14 @@ class Node:
         for url in self._peers:
             self._mesh.add_peer(url, driver.now())
         driver.flush()
-        for work in self._work:
-            self._spawn(work)
+        self._background.start()
 
     def _assemble(self, loop: asyncio.AbstractEventLoop) -> None:
         driver = Driver(loop, self._mesh, owner=self, make_transport=Transport)
         self._driver = driver
         self._spool = Spool(bytes_max=self.config.spool_bytes_max)
         self._serving = Serving(driver, spool=self._spool)
-        self._calls = Calls(driver, spool=self._spool, explain=self._explain)
+        self._calls = Calls(driver, spool=self._spool, explain=partial(explain, self._mesh))
         self._executor = Executor(
             self._registry,
             self._serving,
@@ -151,7 +146,7 @@ class Node:
         )
         self._serving.connect(self._executor)
         driver.server, driver.caller = self._serving, self._calls
-        Questions(self, driver, self._serving, self._executor, self._calls).answer()
+        Answers(self, driver, self._serving, self._executor).register()
 
     async def stop(self, *, grace: float | None = None) -> None:
         """Leave the mesh in good order; a second call waits for the first.
@@ -169,10 +164,7 @@ class Node:
     async def _stop(self, grace: float) -> None:
         driver = self._driver
         assert driver is not None
-        for task in list(self._tasks):
-            if task is not asyncio.current_task():
-                task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.stop()
         stuck = await self._executor.stop(grace)
         if stuck:
             _LOG.warning("%s: work that would not end was left behind: %s", self.node_id, stuck)
@@ -181,7 +173,7 @@ class Node:
         await self._wait_until(self._mesh.delivery.is_settled, DRAIN_WAIT)
         self._mesh.leave(driver.now())
         driver.flush()
-        if self._mesh.has_link():
+        if self._mesh.has_link() and not self.config.ephemeral:  # nobody lists a client
             await self._wait_until(lambda: self._mesh.leave_acked, LEAVE_WAIT)
         self._mesh.close_links(driver.now())
         driver.flush()
@@ -221,8 +213,8 @@ class Node:
 
     async def __aexit__(self, kind: Any, error: Any, traceback: Any) -> None:
         await self.stop()
-        if self._failure is not None and error is None:
-            raise self._failure
+        if self._background.failure is not None and error is None:
+            raise self._background.failure
 
     def run(self, app: Callable[[], Awaitable[T]] | None = None) -> T | None:
         """Run in an event loop of its own until `app` returns, or until SIGINT or SIGTERM.
@@ -232,67 +224,12 @@ class Node:
         return event_loop.run(self._run(app))
 
     async def _run(self, app: Callable[[], Awaitable[T]] | None) -> T | None:
-        interrupted = asyncio.Event()
-        async with self._signals(interrupted), self:
-            assert self._failed is not None
-            waits = [
-                asyncio.ensure_future(interrupted.wait()),
-                asyncio.ensure_future(self._failed.wait()),
-            ]
-            main = None if app is None else asyncio.ensure_future(app())
-            try:
-                await asyncio.wait(
-                    waits if main is None else [main, *waits],
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                if main is not None and main.done():
-                    return main.result()
-                return None
-            finally:
-                pending = waits if main is None else [main, *waits]
-                for task in pending:
-                    task.cancel()
-                await asyncio.gather(*pending, return_exceptions=True)
+        async with interrupts() as interrupted, self:
+            return await self._background.run(app, interrupted)
 
-    @contextlib.asynccontextmanager
-    async def _signals(self, interrupted: asyncio.Event) -> Any:
-        """SIGINT and SIGTERM end `run` in good order; only the main thread gets signals."""
-        loop = asyncio.get_running_loop()
-        mine = threading.current_thread() is threading.main_thread()
-        numbers = (signal.SIGINT, signal.SIGTERM) if mine else ()
-        for number in numbers:
-            loop.add_signal_handler(number, interrupted.set)
-        try:
-            yield
-        finally:
-            for number in numbers:
-                loop.remove_signal_handler(number)
-
-    def create_task(
-        self, work: Coroutine[Any, Any, Any] | Callable[[], Coroutine[Any, Any, Any]]
-    ) -> None:
+    def create_task(self, work: Work) -> None:
         """Run `work` from `start` to `stop`; if it raises, `run` and `async with` raise it."""
-        if self._driver is None:
-            self._work.append(work)
-        else:
-            self._spawn(work)
-
-    def _spawn(self, work: Coroutine[Any, Any, Any] | Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        coroutine = work() if callable(work) else work
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._on_task_done)
-
-    def _on_task_done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(error)
-
-    def _fail(self, error: BaseException) -> None:
-        if self._failure is None:
-            self._failure = error
-        if self._failed is not None:
-            self._failed.set()
+        self._background.add(work)
 
     # Addresses and peers ---------------------------------------------------------------------
 
@@ -389,7 +326,7 @@ class Node:
 
     def on_fatal(self, reason: str) -> None:
         _LOG.error("%s: %s", self.node_id, reason)
-        self._fail(ConfigError(reason))
+        self._background.fail(ConfigError(reason))
 
     def ask_holder(self, node_id: str, life: int) -> None:
         driver = self._driver
@@ -399,7 +336,7 @@ class Node:
     async def _ask_holder(self, node_id: str, life: int) -> None:
         driver = self._started()
         try:
-            answer = await self._request(node_id, "mesh:identify", None, timeout=1.0)
+            answer = await self.request(node_id, "mesh:identify", None, timeout=1.0)
         except MeshError as error:
             answered, description = False, str(error)
         else:
@@ -431,7 +368,7 @@ class Node:
             raise ClosedError(f"{self.node_id} is not running", may_have_run=False)
         return self._driver
 
-    async def _request(
+    async def request(
         self,
         recipient: str,
         directive: str,
@@ -461,12 +398,8 @@ class Node:
     def _call_for_action(
         self, recipient: str, directive: str, payload: Any, /, *, timeout: float | None
     ) -> Awaitable[Any]:
-        return self._request(recipient, directive, payload, timeout=timeout)
+        return self.request(recipient, directive, payload, timeout=timeout)
 
-    def _explain(self, failure: Failure, recipient: str, directive: str) -> str:
-        from meshcore.runtime.explain import explain
-
-        return explain(self._mesh, failure, recipient, directive)
 
 
 def _advertised(endpoints: Sequence[str]) -> list[str]:
