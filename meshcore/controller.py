@@ -126,7 +126,7 @@ class Controller(Node):
             raise
         except Exception as error:
             _LOG.exception("the handler of %s failed; its work is cancelled", responses.message_id)
-            self._fail(error)
+            self._background.fail(error)
         finally:
             responses.close()
 
@@ -215,11 +215,11 @@ class Controller(Node):
             response_handler: gets the answer in the older shape, as JSON text.
         """
         if trace:
-            await self._request(recipient, "mesh:ping", None, timeout=timeout)  # opens the channel
+            await self.request(recipient, "mesh:ping", None, timeout=timeout)  # opens the channel
         driver = self._started()
         sent_at = time.time()
         start = driver.now()
-        answer = await self._request(
+        answer = await self.request(
             recipient, "mesh:ping", sent_at, timeout=timeout, trace=trace
         )
         round_trip = driver.now() - start
@@ -251,9 +251,9 @@ class Controller(Node):
         """A round trip to each relay: without synchronous clocks nothing else can be measured."""
 
         async def one(node_id: str) -> tuple[str, float]:
-            await self._request(node_id, "mesh:ping", None, timeout=timeout)
+            await self.request(node_id, "mesh:ping", None, timeout=timeout)
             start = self._started().now()
-            await self._request(node_id, "mesh:ping", None, timeout=timeout)
+            await self.request(node_id, "mesh:ping", None, timeout=timeout)
             return node_id, self._started().now() - start
 
         return [await one(node_id) for node_id in way]

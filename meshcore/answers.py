@@ -9,41 +9,51 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from meshcore import host
+from meshcore.config import Config
 from meshcore.errors import BadPayloadError, MeshError, UnknownNodeError
 from meshcore.protocol.delivery.outputs import Failure
 from meshcore.protocol.delivery.streams import ServerStream
 from meshcore.protocol.view import NodeStatus
-from meshcore.runtime.calls import Calls
+from meshcore.router import Router
 from meshcore.runtime.driver import Driver
 from meshcore.runtime.explain import explain
 from meshcore.runtime.serving import Serving
 from meshcore.work.executor import Executor
 
-if TYPE_CHECKING:
-    from meshcore.node import Node
-
 PING_WAIT = 1.0  # seconds that the table of nodes waits for an answer
 PINGS_AT_ONCE = 64
 
 
-class Questions:
+class Asked(Protocol):
+    """What the answers need of the node."""
+
+    node_id: str
+    config: Config
+    endpoints: list[str]
+    router: Router
+
+    async def request(
+        self, recipient: str, directive: str, payload: Any, *, timeout: float | None
+    ) -> Any: ...
+
+
+class Answers:
     """Registers the answers of one node."""
 
     def __init__(
-        self, node: Node, driver: Driver, serving: Serving, executor: Executor, calls: Calls
+        self, node: Asked, driver: Driver, serving: Serving, executor: Executor
     ) -> None:
         self._node = node
         self._driver = driver
         self._mesh = driver.mesh
         self._serving = serving
         self._executor = executor
-        self._calls = calls
         self._started_at = driver.now()
 
-    def answer(self) -> None:
+    def register(self) -> None:
         self._serving.internal.update(
             {
                 "mesh:ping": self._ping,
@@ -150,7 +160,7 @@ class Questions:
     async def _ask(self, node_id: str, row: dict[str, Any]) -> None:
         start = self._driver.now()
         try:
-            pong = await self._node._request(node_id, "mesh:ping", None, timeout=PING_WAIT)
+            pong = await self._node.request(node_id, "mesh:ping", None, timeout=PING_WAIT)
         except MeshError:
             return  # not known: the row says null
         row.update(
