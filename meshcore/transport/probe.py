@@ -17,6 +17,9 @@ from meshcore.urls import Url, parse_url
 
 TIMEOUT = 1.0
 ENDPOINTS_MAX = 8  # a peer may name many: more would let it use us as a port scanner
+# The kernel closes the sockets of a killed process one by one: the loss of a connection can
+# be seen while its listener still accepts. So whoever accepts is asked again, after these seconds.
+PAUSES = (0.02, 0.1)
 _REFUSED = (errno.ECONNREFUSED, errno.ENOENT)
 
 
@@ -35,8 +38,16 @@ async def all_refuse(urls: Iterable[str], *, within: float = TIMEOUT) -> bool:
             return False
     if not targets or len(targets) > ENDPOINTS_MAX:
         return False
-    codes = await asyncio.gather(*(connect_errno(url, within=within) for url in targets))
-    return all(code in _REFUSED for code in codes)
+    return all(await asyncio.gather(*(_refuses(url, within) for url in targets)))
+
+
+async def _refuses(url: Url, within: float) -> bool:
+    for pause in (*PAUSES, None):
+        code = await connect_errno(url, within=within)
+        if code != 0 or pause is None:
+            break
+        await asyncio.sleep(pause)
+    return code in _REFUSED
 
 
 async def connect_errno(url: Url, *, within: float = TIMEOUT) -> int:

@@ -125,8 +125,9 @@ class Peer:
 
     def describe(self) -> str:
         return (
-            f"{len(self.frames)} frames, news {self.news[-3:]}, accepted {self.accepted}, connected "
-            f"{self.connected}, failed {self.failed}, closed {self.closed}, drops {self.drops}"
+            f"{len(self.frames)} frames, news {self.news[-3:]}, accepted {self.accepted}, "
+            f"connected {self.connected}, failed {self.failed}, closed {self.closed}, "
+            f"drops {self.drops}"
         )
 
 
