@@ -227,6 +227,7 @@ class LinkStateDatabase:
         """A link is up: one end starts a round at once, the smaller id."""
         early = self._early.pop(link, None)
         repair = self._links[link] = LinkRepair() if early is None else early
+        repair.since = now
         if self.node_id > peer:
             return []
         repair.begin_first(now)
@@ -303,8 +304,15 @@ class LinkStateDatabase:
 
     def set_reachable(self, changes: Mapping[str, bool], now: float) -> None:
         """These origins have become reachable, or have ceased to be."""
+        young = [(link, one.since) for link, one in self._links.items() if one.is_young(now)]
         for origin, reachable in changes.items():
-            self._store.share(origin, reachable, now)
+            if self._store.share(origin, reachable, now) and reachable:
+                # The round of a young link left out what was not shared yet, and it was told on
+                # before that link came: without this it waits for the next round.
+                for link, since in young:
+                    for held in self._store.all_of(origin):
+                        if held.at <= since:
+                            self._flood.answer(link, held.origin, held.kind, now)
 
     def remove(self, origin: str, now: float) -> None:
         """The roster has removed a node: its records stay, privately, to refuse what is older."""

@@ -44,7 +44,7 @@ class LinkRepair:
 
     __slots__ = (
         "allowed_bytes", "answered_at", "began_at", "fruitful", "interval", "matches",
-        "mismatches", "next_at",
+        "mismatches", "next_at", "since",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -56,6 +56,10 @@ class LinkRepair:
         self.began_at = float("-inf")
         self.answered_at = float("-inf")
         self.allowed_bytes = 0
+        self.since = float("-inf")  # the link is up
+
+    def is_young(self, now: float) -> bool:
+        return now < self.since + FIRST_INTERVAL
 
     def on_digest(self, equal: bool, now: float) -> bool:
         """A beat's digest; True where a round should start."""

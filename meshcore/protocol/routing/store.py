@@ -152,17 +152,18 @@ class Store:
             self._add(entry.bucket, entry.sum() - before)
         return [kind for kind in ended if kind != held.kind]
 
-    def share(self, origin: str, shared: bool, now: float) -> None:
-        """An origin has become reachable, or has ceased to be."""
+    def share(self, origin: str, shared: bool, now: float) -> bool:
+        """An origin has become reachable, or has ceased to be; False where that changes nothing."""
         entry = self._origins.get(origin)
         if entry is None or entry.shared == shared or origin == self._own_id:
-            return
+            return False
         entry.shared = shared
         self._add(entry.bucket, entry.sum() if shared else -entry.sum())
         if shared:
             del self._private[origin]
         else:
             self._private[origin] = now
+        return True
 
     def next_expiry(self) -> float | None:
         """When `expire` has something to do."""
