@@ -114,10 +114,10 @@ def test_a_generator_in_a_process_stops_when_nobody_takes_its_values(tmp_path):
 def test_a_stream_that_is_never_writable_again_ends_when_it_is_cancelled(tmp_path):
     async def scenario():
         async with bench() as b:
-            b.outlet.writable = lambda ref: asyncio.Event().wait()
+            awaited = b.outlet.never_writable()
             b.outlet.window[1] = 1
             b.start(add(b, actions.endless), str(tmp_path / "mark"))
-            await b.outlet.until(lambda: b.outlet.values[1])
+            await eventually(awaited.is_set)
             b.executor.cancel(1)
             await b.quiet()
             assert (tmp_path / "mark").exists()

@@ -51,6 +51,17 @@ class FakeOutlet:
     async def writable(self, ref):
         await self.until(lambda: self.window.get(ref, 1) > 0 or ref in self.ended)
 
+    def never_writable(self):
+        """From now on `writable` does not return; gives an event that is set when it is awaited."""
+        awaited = asyncio.Event()
+
+        async def writable(ref):
+            awaited.set()
+            await asyncio.Event().wait()
+
+        self.writable = writable
+        return awaited
+
     def open(self, ref, count):
         self.window[ref] = count
         self._tell()

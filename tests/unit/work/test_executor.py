@@ -524,6 +524,22 @@ def test_stop_waits_for_what_runs_and_drops_what_waits():
     run(scenario)
 
 
+def test_after_stop_not_even_what_would_answer_at_once_is_taken():
+    async def scenario():
+        async with bench() as b:
+            ran = []
+
+            async def note(payload):
+                ran.append(payload)
+
+            directive = b.add(note, eager=True)
+            await b.executor.stop(0.0)
+            assert (await b.failure(directive))[2] == "beta stops"
+            assert ran == []
+
+    run(scenario)
+
+
 def test_stop_cancels_what_does_not_end_within_its_grace():
     async def scenario():
         async with bench() as b:

@@ -154,10 +154,10 @@ def test_a_generator_that_waits_for_the_window_for_ever_ends_when_it_is_cancelle
                 finally:
                     closed.set()
 
-            b.outlet.writable = lambda ref: asyncio.Event().wait()
+            awaited = b.outlet.never_writable()
             b.outlet.window[1] = 1
             b.start(b.add(count))
-            await b.outlet.until(lambda: b.outlet.values[1])
+            await eventually(awaited.is_set)
             b.executor.cancel(1)
             await b.quiet()
             assert closed.is_set()
