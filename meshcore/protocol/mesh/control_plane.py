@@ -139,6 +139,7 @@ class ControlPlane:
             if isinstance(message, control.View) and link == self._attached_link:
                 told = self.roster.on_view(message.entries, reset=message.reset, now=now)
                 self._perform(told, now)
+                self._emit(Notify(Rerouted(tuple(entry[0] for entry in message.entries))))
         elif link in self.clients:
             self._emit((COUNT, "control message of a client"))
         else:
