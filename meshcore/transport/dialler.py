@@ -102,11 +102,8 @@ class DialledLink(Link):
         self.hub.sink.on_connected(self.number)
 
     def on_failed(self, reason: str | None) -> None:
-        """A lane was closed, or never stood; `reason` None: find out why."""
-        if self.is_over or self._is_asking:
-            return
-        if self.is_up:
-            self.end("connection lost")
+        """A lane does not come to stand; `reason` None: find out why."""
+        if self.is_over or self.is_up or self._is_asking:
             return
         self._close_ports()
         if self._untried:
@@ -235,7 +232,10 @@ class LanePort(Port):
             self._link.on_failed(None)
 
     def _on_lost(self, connection: Connection) -> None:
-        self._link.on_failed(None)
+        if self._link.is_up:
+            self._link.on_lane_lost(self._lane)
+        else:
+            self._link.on_failed(None)
 
 
 class NewsIn(Port):

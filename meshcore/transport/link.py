@@ -1,8 +1,8 @@
 """A link: the bundle of connections with one neighbour, whoever dialled it.
 
 Two lanes carry what must arrive; news may be lost. The loss of either lane is the end of the link
-(`end`); it never comes back, a new dial is a new link. Asked to close, a link first hands over
-what was queued (`close`), for a bounded time.
+(`end`), once what the other one brought is handed over; it never comes back. Asked to close, a link
+first sends what is queued (`close`), for a bounded time.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from meshcore.transport.lane import Lane
 KEY_BYTES = 16
 PREAMBLE = b"MC1"  # then one byte for the lane, then the key: the first message on each lane
 PREAMBLE_BYTES = len(PREAMBLE) + 1 + KEY_BYTES
+CONNECTION_LOST = "connection lost"
+LANE_PATIENCE = 0.1  # seconds that the second lane is lost after the first, when a peer goes
 CLOSE_POLL = 0.01  # seconds between looks whether the queues of a closing link are empty
 
 TOPIC_BEAT, TOPIC_NEWS = b"h", b"n"
@@ -62,6 +64,14 @@ class Link:
         """The link is broken: free everything now and tell the sink."""
         if self._leave(reason):
             self._release()
+
+    def on_lane_lost(self, lane: Lane) -> None:
+        """A lane's connection is over: the link is, too, once the other has had its last words."""
+        lane.stop()
+        if all(each.is_stopped or not each.is_open for each in self.lanes):
+            self.end(CONNECTION_LOST)
+        else:
+            self.hub.loop.call_later(LANE_PATIENCE, self.end, CONNECTION_LOST)
 
     def close(self, reason: str) -> None:
         """Close in order: what is queued goes out first. The sink is told at once."""

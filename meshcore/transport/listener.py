@@ -22,7 +22,7 @@ from meshcore.protocol.wire.limits import LARGE_BYTES
 from meshcore.transport.connection import Connection, has_chosen_identity, source_fd
 from meshcore.transport.hub import Hub, Socket
 from meshcore.transport.lane import Lane
-from meshcore.transport.link import PREAMBLE, PREAMBLE_BYTES, Link
+from meshcore.transport.link import CONNECTION_LOST, PREAMBLE, PREAMBLE_BYTES, Link
 from meshcore.transport.options import BULK_BUFFER_BYTES
 from meshcore.transport.port import NOBLOCK, Port
 
@@ -140,7 +140,7 @@ class Listener(Port):
         before = connection.owner
         if isinstance(before, Lane):  # see above: its connection was an earlier one
             connection.owner = None
-            self._end_link_of(before, "connection lost")
+            self._end_link_of(before, CONNECTION_LOST)
         connection.identity = identity
         lane = link.lanes[number]
         self._lanes[identity] = lane
@@ -180,7 +180,9 @@ class Listener(Port):
         lane = self._lanes.pop(connection.identity, None)
         if lane is not None:
             connection.is_cut = True  # it needs no cutting any more
-            self._end_link_of(lane, "connection lost")
+            link = self.hub.links.get(lane.link)
+            if link is not None:
+                link.on_lane_lost(lane)
 
     def forget(self, link: AcceptedLink) -> None:
         """Its messages are not handed over any more; `_on_lost` ends the ignoring."""

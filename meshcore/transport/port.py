@@ -40,7 +40,7 @@ BUDGET = 64  # messages per drain, so that one peer cannot starve the loop
 SKIP_BUDGET = 4096  # frames of one oversized message thrown away per drain
 LOST_PATIENCE = 0.1  # seconds that the last messages of a lost connection have to be received
 # Seconds between tries for a peer whose queue is full: its wake-up can be swallowed too.
-RETRY_FIRST, RETRY_LAST = 0.001, 0.1
+RETRY_FIRST, RETRY_LAST = 0.001, 0.01
 RETRY_PAUSE = 0.0002  # not more often while messages come in: a try in vain costs 4 us
 
 NOBLOCK = int(zmq.NOBLOCK)
@@ -141,7 +141,12 @@ class Port:
 
     def _look(self) -> None:
         self.is_due = False
-        if not self.closed and (self._lost or self._get(EVENTS) & READABLE):
+        if self.closed:
+            return
+        is_readable = self._get(EVENTS) & READABLE
+        if self._full:  # the look has swallowed their wake-up, too
+            self._try_full(now=False)
+        if is_readable or self._lost:
             self.drain()
 
     def _schedule(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -155,7 +156,8 @@ def test_bytes_that_are_not_zeromq_hurt_nobody(garbage: bytes) -> None:
         for target in (url, *victim.transport.news_urls):
             raw = await RawPeer.connect(target, socket_type=b"")
             await raw.send_bytes(garbage)
-            raw.writer.write_eof()
+            with contextlib.suppress(OSError):  # it may be cut already
+                raw.writer.write_eof()
             await raw.until_cut()
 
     attacked(attack)
@@ -305,8 +307,8 @@ def test_a_peer_that_stops_reading_costs_its_queue_and_nobody_else() -> None:
                     sent += len(body)
                     await asyncio.sleep(0)
             assert sent < 48 * MIB
-        lanes_now = victim.transport.stats()["links"][link]["lanes"]  # type: ignore[index]
-        assert 0.9 * MIB < lanes_now["c"]["queued_bytes"] <= MIB
+            stats = victim.transport.stats()["links"][link]["lanes"]  # type: ignore[index]
+            assert 0.7 * MIB < stats["cb"[lane]]["queued_bytes"] <= MIB
         for raw in lanes:
             await raw.close()
         await victim.until(lambda: victim.closed)

@@ -69,12 +69,12 @@ class RawPeer:
     async def until_cut(self) -> None:
         """Wait until the other side ends the connection."""
         async with asyncio.timeout(TIMEOUT):
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(OSError):
                 while await self.reader.read(65536):
                     pass
         await self.close()
 
     async def close(self) -> None:
         self.writer.transport.abort()  # close() would wait for what nobody reads
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):
             await self.writer.wait_closed()
