@@ -43,9 +43,7 @@ class Asked(Protocol):
 class Answers:
     """Registers the answers of one node."""
 
-    def __init__(
-        self, node: Asked, driver: Driver, serving: Serving, executor: Executor
-    ) -> None:
+    def __init__(self, node: Asked, driver: Driver, serving: Serving, executor: Executor) -> None:
         self._node = node
         self._driver = driver
         self._mesh = driver.mesh
@@ -126,9 +124,7 @@ class Answers:
 
     async def _table(self) -> list[dict[str, Any]]:
         gate = asyncio.Semaphore(PINGS_AT_ONCE)
-        entries = sorted(
-            self._mesh.roster.nodes(), key=lambda entry: (entry.hops, entry.node_id)
-        )
+        entries = sorted(self._mesh.roster.nodes(), key=lambda entry: (entry.hops, entry.node_id))
         return list(await asyncio.gather(*(self._row(entry, gate) for entry in entries)))
 
     async def _row(self, entry: Any, gate: asyncio.Semaphore) -> dict[str, Any]:

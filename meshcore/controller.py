@@ -219,9 +219,7 @@ class Controller(Node):
         driver = self._started()
         sent_at = time.time()
         start = driver.now()
-        answer = await self.request(
-            recipient, "mesh:ping", sent_at, timeout=timeout, trace=trace
-        )
+        answer = await self.request(recipient, "mesh:ping", sent_at, timeout=timeout, trace=trace)
         round_trip = driver.now() - start
         hops: list[tuple[str, float]] = []
         if trace:
@@ -320,9 +318,7 @@ class Controller(Node):
         watch = self.connectivity
         ends = [
             subscribe(lambda _: changed.set())
-            for subscribe in (
-                watch.on_change, watch.on_status, watch.on_attached, watch.on_routes
-            )
+            for subscribe in (watch.on_change, watch.on_status, watch.on_attached, watch.on_routes)
         ]
         try:
             async with asyncio.timeout(timeout):
@@ -351,5 +347,3 @@ def _older_shape(sent_at: float, answer: dict[str, Any]) -> str:
             "active_work": work,
         }
     )
-
-

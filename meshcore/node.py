@@ -27,13 +27,14 @@ from meshcore.payload import Spool
 from meshcore.protocol.mesh import Identity, Mesh
 from meshcore.router import Router
 from meshcore.runtime import loop as event_loop
-from meshcore.runtime.background import Background, Work, interrupts
+from meshcore.runtime.addresses import advertised
+from meshcore.runtime.background import Background, Work, interrupts, wait_until
 from meshcore.runtime.calls import Calls
 from meshcore.runtime.driver import Driver
 from meshcore.runtime.explain import explain
 from meshcore.runtime.serving import Serving
 from meshcore.transport.transport import Transport
-from meshcore.urls import is_wildcard, parse_url
+from meshcore.urls import parse_url
 from meshcore.work.executor import Executor
 from meshcore.work.registry import Registry
 
@@ -119,8 +120,7 @@ class Node:
             await self._release()
             raise
         self._announce()
-        driver = self._driver
-        assert driver is not None
+        driver = self._started()
         for url in self._peers:
             self._mesh.add_peer(url, driver.now())
         driver.flush()
@@ -129,7 +129,7 @@ class Node:
     def _assemble(self, loop: asyncio.AbstractEventLoop) -> None:
         driver = Driver(loop, self._mesh, owner=self, make_transport=Transport)
         self._driver = driver
-        self._spool = Spool(bytes_max=self.config.spool_bytes_max)
+        self._spool = self._new_spool()
         self._serving = Serving(driver, spool=self._spool)
         self._calls = Calls(driver, spool=self._spool, explain=partial(explain, self._mesh))
         self._executor = Executor(
@@ -147,6 +147,15 @@ class Node:
         self._serving.connect(self._executor)
         driver.server, driver.caller = self._serving, self._calls
         Answers(self, driver, self._serving, self._executor).register()
+
+    def _new_spool(self) -> Spool:
+        if self.config.data_dir is None:
+            return Spool(bytes_max=self.config.spool_bytes_max)
+        directory = self.config.data_dir / "spool"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        spool = Spool(bytes_max=self.config.spool_bytes_max, directory=directory)
+        spool.purge()  # what a killed process left behind; the lock says that it is over
+        return spool
 
     async def stop(self, *, grace: float | None = None) -> None:
         """Leave the mesh in good order; a second call waits for the first.
@@ -170,24 +179,14 @@ class Node:
             _LOG.warning("%s: work that would not end was left behind: %s", self.node_id, stuck)
         self._mesh.delivery.close_calls(f"{self.node_id} stops", driver.now())
         driver.flush()
-        await self._wait_until(self._mesh.delivery.is_settled, DRAIN_WAIT)
+        await wait_until(self._mesh.delivery.is_settled, DRAIN_WAIT)
         self._mesh.leave(driver.now())
         driver.flush()
         if self._mesh.has_link() and not self.config.ephemeral:  # nobody lists a client
-            await self._wait_until(lambda: self._mesh.leave_acked, LEAVE_WAIT)
+            await wait_until(lambda: self._mesh.leave_acked, LEAVE_WAIT)
         self._mesh.close_links(driver.now())
         driver.flush()
         await self._release()
-
-    @staticmethod
-    async def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-        """What it waits for comes within milliseconds or not at all."""
-        end = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() >= end:
-                return False
-            await asyncio.sleep(0.002)
-        return True
 
     async def _release(self) -> None:
         driver, self._driver = self._driver, None
@@ -269,11 +268,10 @@ class Node:
 
     def _announce(self) -> None:
         """Tell the mesh where we listen and what we offer."""
-        driver = self._driver
-        assert driver is not None
-        advertised = list(self.config.advertise) or _advertised(self.endpoints)
+        driver = self._started()
+        endpoints = list(self.config.advertise) or advertised(self.endpoints)
         news = driver.transport.news_urls
-        self._mesh.set_endpoints(tuple(advertised), news, driver.now())
+        self._mesh.set_endpoints(tuple(endpoints), news, driver.now())
         self._tell_details()
 
     def _tell_details(self) -> None:
@@ -304,8 +302,10 @@ class Node:
 
     # Actions ---------------------------------------------------------------------------------
 
-    def action(self, directive: str, **options: Any) -> Callable[[Callable[..., T]], Callable[..., T]]:
-        """Offer a function as `directive` (`namespace:action`); options as for `meshcore.action`."""
+    def action(
+        self, directive: str, **options: Any
+    ) -> Callable[[Callable[..., T]], Callable[..., T]]:
+        """Offer a function as `directive`; options as for `meshcore.action`."""
 
         def register(function: Callable[..., T]) -> Callable[..., T]:
             self._registry.add_function(directive, function, **options)
@@ -329,9 +329,7 @@ class Node:
         self._background.fail(ConfigError(reason))
 
     def ask_holder(self, node_id: str, life: int) -> None:
-        driver = self._driver
-        assert driver is not None
-        driver.spawn(self._ask_holder(node_id, life))
+        self._started().spawn(self._ask_holder(node_id, life))
 
     async def _ask_holder(self, node_id: str, life: int) -> None:
         driver = self._started()
@@ -399,21 +397,3 @@ class Node:
         self, recipient: str, directive: str, payload: Any, /, *, timeout: float | None
     ) -> Awaitable[Any]:
         return self.request(recipient, directive, payload, timeout=timeout)
-
-
-
-def _advertised(endpoints: Sequence[str]) -> list[str]:
-    """The bound URLs as others can dial them: wildcards replaced by the machine's addresses.
-
-    Sockets of this machine's file system are told only where there is nothing else.
-    """
-    advertised: list[str] = []
-    for url in endpoints:
-        parsed = parse_url(url)
-        if parsed.scheme != "tcp":
-            continue
-        if is_wildcard(parsed):
-            advertised += [f"tcp://{address}:{parsed.port}" for address in host.machine_addresses()]
-        else:
-            advertised.append(url)
-    return advertised[:16] or list(endpoints)[:16]

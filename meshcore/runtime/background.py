@@ -1,4 +1,4 @@
-"""Work that lives as long as its node: started with it, cancelled with it, and heard when it fails."""
+"""Work that lives as long as its node: started and cancelled with it, heard when it fails."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeAlias, TypeVar
 
@@ -82,6 +83,16 @@ class Background:
             for future in everything:
                 future.cancel()
             await asyncio.gather(*everything, return_exceptions=True)
+
+
+async def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Whether it came true in time; for what comes within milliseconds or not at all."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= end:
+            return False
+        await asyncio.sleep(0.002)
+    return True
 
 
 @contextlib.asynccontextmanager

@@ -141,8 +141,8 @@ class Calls:
                 if not self.is_open(call):
                     return
             delivery.feed(call, b"", last=True)
-        except (BadPayloadError, OSError) as error:
-            self.cancel(call, Code.BAD_PAYLOAD, str(error))
+        except Exception as error:  # the caller's own iterator may raise anything
+            self.cancel(call, Code.BAD_PAYLOAD, f"payload: {type(error).__name__}: {error}")
         finally:
             self._driver.kick()
             await source.close()
@@ -271,7 +271,7 @@ class Calls:
     def error_of(self, failure: Failure, recipient: str, directive: str) -> MeshError:
         """The exception that a failure is, with a text for people."""
         cls = _ERRORS.get(failure.code, MeshError)
-        if failure.unknown_node:
+        if failure.unknown_node or failure.name == "UnknownNodeError":
             cls = UnknownNodeError
         text = self._explain(failure, recipient, directive)
         error = cls(

@@ -60,9 +60,7 @@ class Serving:
             self._answer_internal(stream, internal, payload, trace)
             return
         deadline = None if ttl is None else self._driver.now() + ttl
-        self._start(
-            stream, stream.channel.address, directive, payload, deadline, stream.message_id
-        )
+        self._start(stream, stream.channel.address, directive, payload, deadline, stream.message_id)
 
     def _answer_internal(
         self, stream: ServerStream, internal: Internal, payload: Any, trace: list[str] | None
@@ -207,8 +205,9 @@ class Serving:
                 self._driver.kick()
                 await self.writable(stream)
             self._delivery.feed(stream, b"", last=True)
-        except (BadPayloadError, OSError) as error:
-            self.fail(stream, Code.BAD_PAYLOAD, type(error).__name__, str(error), "", True)
+        except Exception as error:  # the action's own iterator may raise anything
+            code = Code.BAD_PAYLOAD if isinstance(error, BadPayloadError) else Code.ACTION_FAILED
+            self.fail(stream, code, type(error).__name__, str(error), "", True)
         finally:
             self._driver.kick()
             await source.close()

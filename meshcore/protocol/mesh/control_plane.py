@@ -34,6 +34,7 @@ from meshcore.protocol.wire import control
 from meshcore.protocol.wire.control import Flags
 from meshcore.protocol.wire.records import DETAILS, LINK_STATE, Details
 
+CLIENT_UNKNOWN_WAIT = 0.5  # seconds
 OUTDONE_MAX = 5  # times that we outbid another life of our id
 
 
@@ -189,9 +190,8 @@ class ControlPlane:
     def _control_deadline(self) -> float | None:
         deadlines = [self.links.next_deadline(), self.roster.next_deadline()]
         if self.identity.listed:
-            deadlines.append(self.detector.next_deadline())
-            deadlines.append(self.database.next_deadline())
-            deadlines.append(self.routing.next_deadline())
+            machines = (self.detector, self.database, self.routing)
+            deadlines += [machine.next_deadline() for machine in machines]
         return min((one for one in deadlines if one is not None), default=None)
 
     def _tick_control(self, now: float) -> None:
@@ -258,9 +258,7 @@ class ControlPlane:
             events.StatusChanged: self._on_node_event,
             events.Restarted: self._on_node_event,
             link_states.Changed: self._on_record,
-            link_states.Forgotten: lambda gone, now: self.routing.on_changed(
-                gone.origin, None, now
-            ),
+            link_states.Forgotten: lambda it, now: self.routing.on_changed(it.origin, None, now),
             link_states.OutdoneBy: self._on_outdone,
         }
 
@@ -279,7 +277,8 @@ class ControlPlane:
             self._senders[effect.link] = effect.node_id
             self.attached_to, self._attached_link = effect.node_id, effect.link
             self.delivery.set_address(effect.client_address)
-            self.delivery.on_first_link(now)
+            # Our node tells at once whom it knows.
+            self.delivery.on_first_link(now, wait=CLIENT_UNKNOWN_WAIT)
             self.delivery.on_routes_changed(now)
 
     def _on_node_link_up(self, effect: link_events.LinkUp, now: float) -> None:
@@ -301,7 +300,8 @@ class ControlPlane:
     def _on_link_down(self, effect: link_events.LinkDown, now: float) -> None:
         self._emit(Notify(effect))
         # Nothing can be probed where it listens nowhere, but nobody else closes such a link.
-        local = effect.link in self._local and not self._endpoints_of(effect.node_id)
+        record = self.database.link_state(effect.node_id)
+        local = effect.link in self._local and (record is None or not record.endpoints)
         client = self.clients.detach(effect.link)
         self._forget_link(effect.link)
         if client is not None:
@@ -323,10 +323,6 @@ class ControlPlane:
             self._perform(down, now)
             self._announce(now)
         self._reroute(now)
-
-    def _endpoints_of(self, node_id: str) -> tuple[str, ...]:
-        record = self.database.link_state(node_id)
-        return () if record is None else record.endpoints
 
     def _forget_link(self, link: int) -> None:
         self._senders.pop(link, None)
