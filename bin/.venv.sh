@@ -75,6 +75,8 @@ _venv_make() { # BASE EXTRA...
     cp -- "$root/pyproject.toml" "$stamp.pyproject" # as it is now, should it change meanwhile
     _venv_run "$python" -m pip install --disable-pip-version-check --no-input --quiet \
         --editable "$root${wanted:+[${wanted// /,}]}"
+    # Compiled now, also where PYTHONDONTWRITEBYTECODE is set: it halves the start of every command.
+    _venv_run "$python" -m compileall -q "$root/meshcore" || :
     {
         printf '%s\n' "$(readlink -f -- "$python")" "$root" "$extras"
         cat -- "$stamp.pyproject"
