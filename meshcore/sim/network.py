@@ -55,10 +55,11 @@ class Conditions:
 class End:
     """One end of a wire."""
 
-    __slots__ = ("arrives_at", "delay", "free_at", "is_open", "link", "process", "queued", "waiting")
+    __slots__ = ("arrives_at", "free_at", "is_open", "link", "process", "queued", "share", "waiting")
 
-    def __init__(self, process: Process, link: int, delay: float) -> None:
-        self.process, self.link, self.delay = process, link, delay
+    def __init__(self, process: Process, link: int, share: float) -> None:
+        self.process, self.link = process, link
+        self.share = share  # of the network's delay
         self.is_open = True
         self.arrives_at = [0.0, 0.0]  # of the last frame that this end sent, by lane
         self.free_at = [0.0, 0.0]
@@ -105,7 +106,7 @@ class Network:
             return
         host = self.hosts.get(url)
         listener = self.listening.get(url)
-        if host is not None and not self._can_talk(process.name, host):
+        if host is not None and not self._can_talk(process.host, host):
             self._clock.after(DIAL_AGAIN, self._connect, process, link, url)
         elif listener is None:
             del process.dialling[link]
@@ -115,13 +116,13 @@ class Network:
         else:
             del process.dialling[link]
             accepted = listener.new_link()
-            ends = (End(process, link, self._delay()), End(listener, accepted, self._delay()))
+            ends = (End(process, link, self._share()), End(listener, accepted, self._share()))
             wire = Wire(*ends)
             self._wires[wire] = None
             process.wires[link] = wire
             listener.wires[accepted] = wire
             listener.on_accepted(accepted, local=self.conditions.same_machine)
-            self._clock.after(ends[1].delay, process.on_connected, link)
+            self._clock.after(self._delay_of(ends[1]), process.on_connected, link)
 
     def subscribe(self, process: Process, link: int) -> None:
         """Connect the news connections of a dialled link."""
@@ -130,7 +131,7 @@ class Network:
             self._clock.after(2 * self._delay(), self._subscribed, wire)
 
     def _subscribed(self, wire: Wire) -> None:
-        if wire in self._wires and self._can_talk(*(end.process.name for end in wire.ends)):
+        if wire in self._wires and self._can_talk(*(end.process.host for end in wire.ends)):
             wire.is_subscribed = True
 
     def close(self, process: Process, link: int, *, hard: bool = False) -> None:
@@ -142,7 +143,7 @@ class Network:
         end.is_open = False
         other = wire.other(end)
         if other.is_open and self._passes(end, other):
-            last = self._clock.now + end.delay if hard else max(*end.arrives_at, self._clock.now)
+            last = self._clock.now + self._delay_of(end) if hard else max(*end.arrives_at, self._clock.now)
             self._clock.at(last, self._lose, wire, other, "closed by the other side")
         self._forget_if_over(wire)
 
@@ -190,13 +191,13 @@ class Network:
                 return
             if conditions.duplication and rng.random() < conditions.duplication:
                 self.sent["doubled"] += 1
-                late = end.delay + rng.random() * conditions.duplicate_after
+                late = end.share * conditions.delay + rng.random() * conditions.duplicate_after
                 self._clock.after(late, self._arrive, end, other, lane, frames)
         leaves_at = now
         if conditions.bytes_per_second:
             leaves_at = max(now, end.free_at[lane]) + size / conditions.bytes_per_second
             end.free_at[lane] = leaves_at
-        at = max(end.arrives_at[lane], leaves_at + end.delay + rng.random() * conditions.jitter)
+        at = max(end.arrives_at[lane], leaves_at + end.share * conditions.delay + rng.random() * conditions.jitter)
         end.arrives_at[lane] = at
         self._clock.at(at, self._arrive, end, other, lane, frames)
 
@@ -226,7 +227,7 @@ class Network:
             if conditions.news_loss and rng.random() < conditions.news_loss:
                 self.sent["lost"] += 1
                 continue
-            delay = end.delay + rng.random() * conditions.jitter
+            delay = end.share * conditions.delay + rng.random() * conditions.jitter
             if conditions.news_reorder and rng.random() < conditions.news_reorder:
                 delay += rng.random() * 0.2
             self._clock.at(now + delay, self._arrive_news, end, other, data)
@@ -255,7 +256,7 @@ class Network:
     def suspect(self, source: str, destination: str | None = None) -> None:
         """Heartbeats stop on the wires of a host (to another): each end finds out for itself."""
         for wire in self._wires:
-            hosts = (wire.ends[0].process.name, wire.ends[1].process.name)
+            hosts = (wire.ends[0].process.host, wire.ends[1].process.host)
             if source in hosts and (destination is None or destination in hosts):
                 for end in wire.ends:
                     wait = self._rng.uniform(HEARTBEAT_MIN, HEARTBEAT_MAX)
@@ -269,7 +270,7 @@ class Network:
         if not both or (other.process.is_paused and other.process.paused_at <= since):
             self._lose(wire, end, "heartbeats missed")
             if other.is_open and other.process.is_alive and self._passes(end, other):
-                self._clock.after(end.delay, self._lose, wire, other, "closed by the other side")
+                self._clock.after(self._delay_of(end), self._lose, wire, other, "closed by the other side")
 
     def host_down(self, host: str, *, silent: bool) -> None:
         """The process of a host has ended; `silent`: the whole host is off."""
@@ -280,7 +281,7 @@ class Network:
             self.suspect(host)
         for wire in list(self._wires):
             for end in wire.ends:
-                if end.process.name == host and end.is_open:
+                if end.process.host == host and end.is_open:
                     if silent:
                         end.is_open = False
                         end.waiting.clear()
@@ -305,7 +306,7 @@ class Network:
     def _resume(self, wire: Wire, end: End) -> None:
         """What waited behind a cut goes on; if the other end is gone, this one hears of it."""
         other = wire.other(end)
-        if not end.is_open or not self._can_talk(end.process.name, other.process.name):
+        if not end.is_open or not self._can_talk(end.process.host, other.process.host):
             return
         if not other.is_open:
             wait = self._rng.uniform(0.01, 0.5)  # when its kernel next sends something
@@ -324,8 +325,14 @@ class Network:
         )
 
     def _passes(self, end: End, other: End) -> bool:
-        one, two = end.process.name, other.process.name
+        one, two = end.process.host, other.process.host
         return (one, two) not in self._cuts and two not in self.silent_hosts
 
+    def _share(self) -> float:
+        return self._rng.uniform(0.5, 1.0)
+
     def _delay(self) -> float:
-        return self.conditions.delay * self._rng.uniform(0.5, 1.0)
+        return self.conditions.delay * self._share()
+
+    def _delay_of(self, end: End) -> float:
+        return self.conditions.delay * end.share

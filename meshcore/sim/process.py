@@ -53,9 +53,10 @@ class Process:
         rng: random.Random,
         url: str | None,
         timings: Timings | None = None,
-        mesh_name: str = "sim",
+        host: str | None = None,
     ) -> None:
         self.name, self.url = name, url
+        self.host = host or name  # the machine: a second process of an id has its own
         self.clock, self.network, self.ledger = around.clock, around.network, around.ledger
         self.is_alive, self.is_paused, self.is_leaving = True, False, False
         self.paused_at = 0.0
@@ -75,7 +76,7 @@ class Process:
         self._performing = False
         self._leave_until = 0.0
         life = rng.getrandbits(64) or 1
-        identity = Identity(mesh_name, name, incarnation, life, description=f"life of {name}")
+        identity = Identity("sim", name, incarnation, life, description=f"life of {name}")
         self.mesh = Mesh(
             identity,
             timings=timings or Timings(),
@@ -243,7 +244,7 @@ class Process:
 
     def _probe(self, effect: Probe) -> None:
         def answer() -> None:
-            refused = [self.network.refuses(self.name, url) for url in effect.urls]
+            refused = [self.network.refuses(self.host, url) for url in effect.urls]
             wait = PROBE_WAIT if None in refused else 0.0
             self.clock.after(wait, self.input, tell, all(refused))
 
@@ -280,7 +281,7 @@ class Process:
             self.is_alive = False
             self.dialling.clear()
             self._inbox.clear()
-            self.network.host_down(self.name, silent=silent)
+            self.network.host_down(self.host, silent=silent)
             self.work.abandon()
 
     def stop(self) -> None:
@@ -305,7 +306,7 @@ class Process:
         """As by SIGSTOP."""
         if self.is_alive and not self.is_paused:
             self.is_paused, self.paused_at = True, self.clock.now
-            self.network.suspect(self.name)
+            self.network.suspect(self.host)
 
     def resume(self) -> None:
         """What has arrived is read first, then it is looked at the time."""

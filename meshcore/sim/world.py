@@ -118,6 +118,20 @@ class World:
                 process.add_peer(url_of(listener))
         return process
 
+    def twin(self, name: str, *, peer: str) -> Process:
+        """A second process under the id of a node, on a machine of its own, that dials `peer`."""
+        twin = Process(
+            self._around,
+            name,
+            incarnation=self.node(name).incarnation + 1,
+            rng=random.Random(f"{self.seed} twin of {name}"),
+            url=None,
+            timings=self._timings,
+            host=f"second {name}",
+        )
+        twin.add_peer(url_of(peer))
+        return twin
+
     # Work ------------------------------------------------------------------------------------
 
     def call(
