@@ -63,6 +63,8 @@ class AcceptedLink(Link):
 class Listener(Port):
     """The ROUTER; each link that it makes takes the next of `numbers`."""
 
+    is_bound = True
+
     def __init__(self, hub: Hub, socket: Socket, *, url: str, numbers: Iterator[int]) -> None:
         super().__init__(hub, socket)
         self.url = url

@@ -28,6 +28,8 @@ from meshcore.transport.port import NOBLOCK, Port
 class NewsPort(Port):
     """What the bound XPUB and SUB share."""
 
+    is_bound = True
+
     def _receive(self) -> bool:
         if self._skipping:
             return self._skip()

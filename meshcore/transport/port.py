@@ -52,6 +52,8 @@ EVENTS = int(zmq.EVENTS)
 class Port:
     """Owns `socket` from construction to `close`; subclasses say what a message is."""
 
+    is_bound = False  # whether others dial it
+
     def __init__(self, hub: Hub, socket: Socket) -> None:
         self.hub, self.socket, self._loop = hub, socket, hub.loop
         self.send = socket.send
@@ -232,6 +234,9 @@ class Port:
         if over:
             self._lost = [entry for entry in self._lost if not (is_empty or entry[1] <= now)]
         for connection in over:
+            if self.is_bound and connection.owner is None and not connection.is_cut:
+                # Bytes that are not ZeroMQ, too: libzmq ends such a connection without a word.
+                self.hub.drop("ended without introduction")
             self._on_lost(connection)
 
     def cut(self, connection: Connection, reason: str) -> None:

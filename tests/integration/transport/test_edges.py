@@ -64,7 +64,10 @@ def test_a_connection_that_is_over_before_its_preamble_is_read_makes_no_link() -
             async with Peer() as other:
                 await linked(peer, other, f"tcp://127.0.0.1:{port}")
             assert len(peer.accepted) == 1
-            assert peer.drops == {"message of a lost connection": 2}
+            assert peer.drops == {
+                "message of a lost connection": 2,
+                "ended without introduction": 1,
+            }
 
     run(work())
 
