@@ -78,11 +78,16 @@ class Forwarding:
         except ProtocolError:
             return
         keys = self._client_keys.setdefault(address, {})
-        if role == packet.FROM_INITIATOR and source == address and len(keys) < CLIENT_RECIPIENTS_MAX:
+        if (
+            role == packet.FROM_INITIATOR
+            and source == address
+            and len(keys) < CLIENT_RECIPIENTS_MAX
+        ):
             keys[packet.make_key(packet.FROM_RESPONDER, destination, other, source, life)] = None
 
     def on_client_gone(self, address: str) -> None:
         """Tell those whom a client used that it is gone, so that its work is cancelled."""
+        self._links.clear()  # those that led to it
         for about in self._client_keys.pop(address, {}):
             self._send_hint(about, packet.HINT_CLIENT_GONE)
 

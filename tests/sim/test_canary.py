@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from meshcore.protocol.delivery.channel import Channel
 from meshcore.protocol.delivery.lane import Lane
 from meshcore.protocol.membership.detector import Detector
 from meshcore.protocol.membership.roster import Roster
@@ -76,7 +77,7 @@ def no_dedupe(patch: pytest.MonkeyPatch) -> None:
 
 def no_resend(patch: pytest.MonkeyPatch) -> None:
     """What is lost stays lost."""
-    patch.setattr(Lane, "resend_at", lambda self: None)
+    patch.setattr(Channel, "resend", lambda self, index, frames, out: None)
 
 
 def down_edges_ignored(patch: pytest.MonkeyPatch) -> None:

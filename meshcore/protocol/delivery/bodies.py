@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from meshcore.errors import BadPayloadError
 from meshcore.protocol.delivery.streams import ClientStream, ServerStream
 from meshcore.protocol.wire import packet
 from meshcore.protocol.wire.limits import CHUNK_BYTES_MAX, LARGE_BYTES
@@ -33,15 +34,21 @@ def is_large(payload: Any) -> bool:
 
 
 def body_of(payload: Any) -> tuple[int, int | None, list[Any]]:
-    """(content kind, bytes in all or None, pieces) of a payload that travels as a body."""
+    """(content kind, bytes in all or None, pieces) of a payload that travels as a body.
+
+    Raises BadPayloadError where it cannot.
+    """
     if type(payload) is Fed:
         return payload.content, payload.size, []
-    if type(payload) in (bytes, bytearray, memoryview):
-        content, data = packet.CONTENT_BYTES, payload
-    elif type(payload) is str:
-        content, data = packet.CONTENT_TEXT, payload.encode()
-    else:
-        content, data = packet.CONTENT_VALUE, packet.pack_value(payload)
+    try:
+        if type(payload) in (bytes, bytearray, memoryview):
+            content, data = packet.CONTENT_BYTES, memoryview(payload).cast("B")
+        elif type(payload) is str:
+            content, data = packet.CONTENT_TEXT, memoryview(payload.encode())
+        else:
+            content, data = packet.CONTENT_VALUE, memoryview(packet.pack_value(payload))
+    except (TypeError, ValueError) as error:  # not contiguous; a lone surrogate
+        raise BadPayloadError(f"payload cannot be sent: {error}", may_have_run=False) from error
     return content, len(data), [data]
 
 

@@ -25,9 +25,9 @@ from meshcore.protocol.wire.limits import PACKET_BYTES_MAX, PACKET_MESSAGES_MAX
 WAITING, OPENING, OPEN, CLOSED = range(4)  # WAITING: the recipient's life is not known yet
 
 WINDOW_BYTES = (4 * 1024 * 1024, 1024 * 1024)  # in flight on lane c, on lane b
-ACK_AT_ONCE_BYTES = (1024 * 1024, 256 * 1024)  # a quarter of the window
 
 _NIL = b"\xc0"
+_WITHDRAWN = packet.pack([packet.CANCEL, 0, 0])  # of no stream: ignored, should it be sent
 _ACKS_LIST = packet.list_head(4)
 
 
@@ -40,6 +40,8 @@ class Channel:
         "ack_listed",
         "address",
         "armed",
+        "backlog_bytes",
+        "bodies",
         "cookie",
         "dirty",
         "key_in",
@@ -50,12 +52,16 @@ class Channel:
         "moved",
         "outboxes",
         "owner",
+        "owner_life",
+        "popped",
+        "refused",
         "role",
         "rotation",
         "starving",
         "state",
         "streams",
         "token",
+        "traced",
         "tries",
         "unroutable_since",
         "used_at",
@@ -65,22 +71,28 @@ class Channel:
         self.role = role  # of this end
         self.address = address
         self.owner = owner_of(address)
+        self.owner_life = 0  # of the owner of the address, as far as known when it was opened
         self.life = 0
         self.state = WAITING
         self.token = b""
-        self.cookie = 0
+        self.cookie: int | None = None
         self._cookie_packed = b"\x00"
         self.key_in = self.key_out = b""
         self._heads = (b"", b"")
         self.lanes = (Lane(WINDOW_BYTES[0]), Lane(WINDOW_BYTES[1]))
         self.outboxes: tuple[deque[bytes], deque[bytes]] = (deque(), deque())
+        self.popped = [0, 0]  # messages that have left each outbox, to tell what was sent
+        self.backlog_bytes = 0  # in the outboxes
+        self.traced: deque[bytes] = deque()  # messages that get a packet of their own
         self.rotation: deque[Outgoing] = deque()  # bodies that have data and credit, in turn
         self.moved: list[Outgoing] = []  # bodies of which this flush sent something
         self.starving: dict[Any, None] = {}  # streams to be told when there is room
         self.streams: dict[int, Any] = {}
+        self.bodies = 0  # payloads of calls that come in here
         self.link = 0
         self.unroutable_since: float | None = now
         self.used_at = now
+        self.refused = False  # the recipient counts as dead: no new calls
         self.tries = 0  # INITs sent
         self.dirty = self.ack_listed = False
         self.armed = [False, False]  # a resend timer stands for this lane
@@ -106,15 +118,39 @@ class Channel:
         return (
             not self.streams
             and not any(self.outboxes)
+            and not self.traced
             and not self.rotation
             and not any(lane.in_flight for lane in self.lanes)
         )
 
-    def backlog_bytes(self) -> int:
-        """Bytes of small messages that wait for the window (a scan; only for those who ask)."""
-        return sum(len(message) for outbox in self.outboxes for message in outbox)
-
     # Sending ---------------------------------------------------------------------------------
+
+    def post(self, message: bytes, lane: int) -> int:
+        """Put a packed message into an outbox; returns its position for `replace`."""
+        outbox = self.outboxes[lane]
+        outbox.append(message)
+        self.backlog_bytes += len(message)
+        return self.popped[lane] + len(outbox)
+
+    def has_left(self, stream: Any) -> bool:
+        """Whether the call of a ClientStream is in a packet already."""
+        if stream.position:
+            return bool(stream.position <= self.popped[stream.lane])
+        return not any(message is stream.message for message in self.traced)
+
+    def withdraw(self, stream: Any) -> None:
+        """Take the call of a ClientStream back, which has not left yet."""
+        if not stream.position:
+            self.traced.remove(stream.message)
+            return
+        # Nothing moves up, for positions count from the first message that was ever posted.
+        outbox, popped = self.outboxes[stream.lane], self.popped
+        outbox[stream.position - popped[stream.lane] - 1] = _WITHDRAWN
+        self.backlog_bytes += len(_WITHDRAWN) - len(stream.message)
+        while outbox and outbox[0] is _WITHDRAWN:
+            outbox.popleft()
+            popped[stream.lane] += 1
+            self.backlog_bytes -= len(_WITHDRAWN)
 
     def flush(self, now: float, out: list[Output]) -> None:
         """Make packets of what waits, as far as the windows allow."""
@@ -122,6 +158,8 @@ class Channel:
             return
         if self.outboxes[0]:
             self._flush_messages(0, now, out)
+        while self.traced and self.lanes[0].has_room():
+            self._send_traced(self.traced.popleft(), now, out)
         if self.outboxes[1]:
             self._flush_messages(1, now, out)
         if self.rotation:
@@ -130,6 +168,7 @@ class Channel:
     def _flush_messages(self, index: int, now: float, out: list[Output]) -> None:
         outbox, lane = self.outboxes[index], self.lanes[index]
         while outbox and lane.has_room():
+            start = self.popped[index]
             if len(outbox) == 1:
                 content, count = outbox.popleft(), 1
             else:
@@ -141,7 +180,9 @@ class Channel:
                     size += len(part)
                     count += 1
                 content = b"".join(parts)
-            self._send(index, lane, count, content, None, now, out)
+            self.popped[index] = start + count
+            self.backlog_bytes -= len(content)
+            self._send(index, lane, start, count, content, None, now, out)
 
     def _flush_bodies(self, now: float, out: list[Output]) -> None:
         lane, rotation = self.lanes[1], self.rotation
@@ -156,12 +197,13 @@ class Channel:
             if not last:
                 rotation.append(outgoing)
             fields = [packet.CHUNK, outgoing.stream.number, outgoing.serial, offset, last]
-            self._send(1, lane, 1, packet.pack(fields), chunk, now, out)
+            self._send(1, lane, self.popped[1], 1, packet.pack(fields), chunk, now, out)
 
     def _send(
         self,
         index: int,
         lane: Lane,
+        start: int,
         count: int,
         content: bytes,
         body: memoryview | None,
@@ -182,10 +224,10 @@ class Channel:
             )
         )
         frames: list[Any] = [frame] if body is None else [frame, body]
-        lane.sent(frames, len(frame) + (0 if body is None else len(body)), now)
+        lane.sent(frames, len(frame) + (0 if body is None else len(body)), start, now)
         out.append((SEND, self.link, index, frames))
 
-    def send_traced(self, message: bytes, now: float, out: list[Output]) -> None:
+    def _send_traced(self, message: bytes, now: float, out: list[Output]) -> None:
         """One message in a packet of its own, which the relays write their names on."""
         head = self._heads[0]
         lane = self.lanes[0]
@@ -202,8 +244,17 @@ class Channel:
                 message,
             )
         )
-        lane.sent([frame], len(frame), now)
+        lane.sent([frame], len(frame), self.popped[0], now)
         out.append((SEND, self.link, 0, [frame]))
+
+    def probe(self, now: float, out: list[Output]) -> None:
+        """Ask whether the other end still holds the channel, while work goes on without a word.
+
+        A packet without messages, that is acknowledged, or answered by RESET.
+        """
+        lane = self.lanes[0]
+        if self.state is OPEN and self.link and self.streams and not lane.in_flight:
+            self._send(0, lane, self.popped[0], 0, b"", None, now, out)
 
     def send_about(self, fields: list[Any], out: list[Output]) -> None:
         """An unnumbered message about the channel itself: INIT, OPEN or RESET."""
@@ -228,7 +279,8 @@ class Channel:
                 return _NIL
             control.ack_due = False
             control.received_bytes = 0
-            return packet.pack(control.expected - 1)
+            packed: bytes = packet.pack(control.expected - 1)
+            return packed
         parts = [_ACKS_LIST]
         for lane in self.lanes:
             parts.append(packet.pack(lane.expected - 1))
@@ -237,15 +289,6 @@ class Channel:
             lane.ack_due = False
             lane.received_bytes = 0
         return b"".join(parts)
-
-    def must_ack_now(self) -> bool:
-        """A quarter of a window came in, or a hole is open: waiting would stall the sender."""
-        control, bulk = self.lanes
-        return (
-            bulk.received_bytes >= ACK_AT_ONCE_BYTES[1]
-            or control.received_bytes >= ACK_AT_ONCE_BYTES[0]
-            or bool(control.held or bulk.held)
-        )
 
     # Bodies ----------------------------------------------------------------------------------
 
@@ -267,6 +310,6 @@ class Channel:
     def check_invariants(self) -> None:
         for lane in self.lanes:
             lane.check_invariants()
-        assert self.state is not OPEN or self.cookie > 0
+        assert (self.state is OPEN) == (self.cookie is not None) or self.state is CLOSED
+        assert self.backlog_bytes == sum(len(m) for outbox in self.outboxes for m in outbox)
         assert all(not outgoing.parked for outgoing in self.rotation)
-

@@ -17,14 +17,18 @@ from collections.abc import Callable
 from typing import Any
 
 from meshcore.errors import ProtocolError
+from meshcore.identity import CLIENT_MARK, owner_of
 from meshcore.protocol.delivery.bodies import Outgoing
 from meshcore.protocol.delivery.channel import OPEN, Channel
-from meshcore.protocol.delivery.initiator import Initiator, Peer
-from meshcore.protocol.delivery.outputs import Output
+from meshcore.protocol.delivery.initiator import UNKNOWN_WAIT, Initiator
+from meshcore.protocol.delivery.outputs import SEND, Output
+from meshcore.protocol.delivery.peers import Peer, Peers, ended_life
 from meshcore.protocol.delivery.responder import Responder
 from meshcore.protocol.delivery.streams import ClientStream, ServerStream
 from meshcore.protocol.delivery.switchboard import Switchboard
 from meshcore.protocol.wire import packet
+
+BACKLOG_BYTES_MAX = 16 * 1024 * 1024  # responses of one channel that its initiator does not take
 
 _MALFORMED = (ProtocolError, ValueError, TypeError, IndexError, KeyError, OverflowError)
 
@@ -44,8 +48,9 @@ class Delivery:
         board = Switchboard(address=address, life=life, rng=rng, link_of=link_of)
         board.on_moved, board.on_room = self._on_moved, self._on_room
         self._board = board
-        self._initiator = Initiator(board, request_timeout=request_timeout)
-        self._responder = Responder(board)
+        self._peers = Peers()
+        self._initiator = Initiator(board, self._peers, request_timeout=request_timeout)
+        self._responder = Responder(board, self._peers)
         # The application's side, bound once: these are the hot path.
         self.call = self._initiator.call
         self.respond = self._responder.respond
@@ -97,18 +102,28 @@ class Delivery:
             return
         if part[2] is not None:
             board.acks(channel, part[2], now)
+        if channel.backlog_bytes > BACKLOG_BYTES_MAX and channel.role == packet.FROM_RESPONDER:
+            board.count("dropped: responses are not acknowledged")
+            return
         size = len(frame) if body is None else len(frame) + len(body)
-        due = channel.lanes[frame[3] & 1].receive(number, (part, body, trace), size)
-        if not channel.ack_listed:
+        lane = channel.lanes[frame[3] & 1]
+        due = lane.receive(number, (frame, body), size)
+        if due is None or lane.held or lane.received_bytes >= lane.window_max // 4:
+            board.hurry_ack(channel)
+        elif not channel.ack_listed:
             board.owe_ack(channel, now)
         if due is None:
-            board.count("duplicate packet")
+            board.count("duplicate packet" if number < lane.expected else "packet beyond a hole")
             return
-        for packed in due:
-            self._on_messages(channel, packed, now)
+        self._on_messages(channel, part, body, trace, now)
+        for held_frame, held_body in due:
+            # Held as bytes, which take less memory than what they decode to.
+            part, trace = packet.end_to_end(held_frame, key)
+            self._on_messages(channel, part, held_body, trace, now)
 
-    def _on_messages(self, channel: Channel, packed: Any, now: float) -> None:
-        part, body, trace = packed
+    def _on_messages(
+        self, channel: Channel, part: list[Any], body: Any, trace: Any, now: float
+    ) -> None:
         is_call = channel.role == packet.FROM_RESPONDER
         # A malformed message must not take those behind it along: the packet is acknowledged.
         for message in part[3:]:
@@ -119,6 +134,17 @@ class Delivery:
                     self._initiator.on_message(channel, message, body)
             except _MALFORMED:
                 self._board.count("malformed message")
+                self._on_malformed(channel, message, now)
+
+    def _on_malformed(self, channel: Channel, message: Any, now: float) -> None:
+        """Nothing follows from it, but that the call which waits for it must not wait for ever."""
+        fields = message.fields if type(message) is packet.Undecodable else message
+        if type(fields) is not list or len(fields) < 2 or type(fields[1]) is not int:
+            return
+        if channel.role == packet.FROM_RESPONDER:
+            self._responder.on_malformed(channel, fields[0], fields[1], now)
+        else:
+            self._initiator.on_malformed(channel, fields[0], fields[1])
 
     def _on_unnumbered(
         self, channel: Channel | None, key: bytes, part: list[Any], now: float
@@ -129,16 +155,17 @@ class Delivery:
         if part[1] == 0 and part[0] == 0 and type(message) is list and message:
             if message[0] == packet.INIT:
                 self._on_init(key, message, now)
-            elif channel is not None and channel.role == packet.FROM_INITIATOR:
+            elif channel is None:
+                if message[0] == packet.OPEN:
+                    self._on_open_from_any_life(key, message, now)
+            elif channel.role == packet.FROM_INITIATOR:
                 self._initiator.on_about(channel, message, now)
-            elif message[0] == packet.OPEN:
-                self._on_open_from_any_life(key, message, now)
-            elif message[0] == packet.RESET:
-                self._on_reset_from_other_life(key, message, now)
+            elif message[0] == packet.RESET and len(message) >= 2:
+                self._responder.on_reset(channel, message[1])
         elif channel is not None and part[0] == channel.cookie and part[2] is not None:
             board.acks(channel, part[2], now)
         elif part[0]:
-            self._reset(key, part[0], now)
+            self._reset(key, part[0])
 
     def _on_init(self, key: bytes, message: list[Any], now: float) -> None:
         try:
@@ -150,7 +177,7 @@ class Delivery:
         if role != packet.FROM_INITIATOR or destination != board.address or len(message) < 2:
             board.count("bad init")
         elif life not in (0, board.life):
-            self._reset(key, 0, now)
+            self._reset(key, 0)
         else:
             self._responder.on_init(source, source_life, message[1], now)
 
@@ -162,18 +189,6 @@ class Delivery:
             self._board.register(channel, packet.read_key(key)[2], now)
             self._initiator.on_about(channel, message, now)
 
-    def _on_reset_from_other_life(self, key: bytes, message: list[Any], now: float) -> None:
-        """Our packets reached another life of the recipient than the one they were for."""
-        try:
-            role, source, _, destination, life = packet.read_key(key)
-        except ProtocolError:
-            return
-        if role == packet.FROM_RESPONDER and (destination, life) == (
-            self._board.address,
-            self._board.life,
-        ):
-            self._initiator.on_other_life(source, message, now)
-
     def _channel_to_any_life(self, key: bytes) -> Channel | None:
         try:
             role, source, _, destination, life = packet.read_key(key)
@@ -183,43 +198,51 @@ class Delivery:
             return None
         return self._board.by_key.get(packet.make_key(role, source, 0, destination, life))
 
-    def _reset(self, key: bytes, cookie: int, now: float) -> None:
-        """Tell the sender that there is no such channel here (any more)."""
+    def _reset(self, key: bytes, cookie: int) -> None:
+        """Tell the other end that there is no such channel here (any more)."""
+        board = self._board
         try:
-            role, source, source_life, destination, _ = packet.read_key(key)
+            _, source, _, destination, _ = packet.read_key(key)
         except ProtocolError:
-            self._board.count("bad packet: key")
+            board.count("bad packet: key")
             return
-        link = self._board.link_of(source)
-        if role != packet.FROM_INITIATOR or destination != self._board.address or not link:
-            self._board.count("stray packet")
+        link = board.link_of(source)
+        if destination != board.address or not link:
+            board.count("stray packet")
             return
-        stray = Channel(packet.FROM_RESPONDER, source, now)
-        stray.bind(self._board.address, self._board.life, source_life)
-        stray.link = link
-        stray.send_about([packet.RESET, cookie, self._board.life], self._board.out)
-        self._board.count("reset sent")
+        fields = [packet.RESET, cookie, board.life, self._responder.received(cookie)]
+        head = packet.make_head(packet.PACKET, 0, packet.turned(key))
+        board.out.append((SEND, link, 0, [head + packet.pack([0, 0, None, fields])]))
+        board.count("reset sent")
 
     def on_hint(self, frame: bytes, key: bytes, now: float) -> None:
         """A relay could not pass a packet of ours on."""
         try:
             reason, about = packet.read_hint(frame, key)
-            role, source, life, destination, other = packet.read_key(about)
+            relay = packet.read_key(key)[1]
+            _, source, life, destination, _ = packet.read_key(about)
         except ProtocolError as error:
             self._board.count(f"bad hint: {error.message}")
             return
         self._board.count(f"hint {reason}")
         if reason == packet.HINT_CLIENT_GONE:
-            self._responder.on_client_gone(destination)
+            if CLIENT_MARK in destination and owner_of(destination) == relay:
+                self._responder.on_client_gone(destination)
         elif reason == packet.HINT_FULL and (source, life) == (
             self._board.address,
             self._board.life,
         ):
-            back = packet.make_key(1 - role, destination, other, source, life)
-            channel = self._board.by_key.get(back)
-            if channel is not None:
-                channel.lanes[0].on_loss()
-                channel.lanes[1].on_loss()
+            self._on_full(packet.turned(about))
+
+    def on_link_full(self, key: bytes) -> None:
+        """A packet of our own, with this key, was dropped because its link takes no more."""
+        self._on_full(packet.turned(key))
+
+    def _on_full(self, key_in: bytes) -> None:
+        channel = self._board.by_key.get(key_in)
+        if channel is not None:
+            for lane in channel.lanes:
+                lane.on_loss()
 
     def on_client_gone(self, address: str) -> None:
         """An ephemeral client has ended: its work here is not wanted any more."""
@@ -227,19 +250,22 @@ class Delivery:
 
     # Peers, routes, time ---------------------------------------------------------------------
 
-    def on_first_link(self, now: float) -> None:
-        self._initiator.on_first_link(now)
+    def on_first_link(self, now: float, *, wait: float = UNKNOWN_WAIT) -> None:
+        """From now on a recipient that does not become known within `wait` seconds is unknown."""
+        self._initiator.on_first_link(now, wait)
 
     def on_peer(self, node_id: str, life: int, *, reachable: bool, dead: str, now: float) -> None:
         """What is known of a node; `dead`: "" or gone, silent, left, removed, unreachable."""
+        peer = Peer(life, reachable, dead)
+        ended = ended_life(self._peers.learn(node_id, peer), peer)
         if dead and dead != "unreachable":
-            self._responder.on_peer_gone(node_id, None)
-        else:
-            self._responder.on_peer_gone(node_id, life)
-        self._initiator.on_peer(node_id, Peer(life, reachable, dead), now)
+            self._responder.on_peer_gone(node_id)
+        elif ended:
+            self._responder.on_life_over(node_id, ended)
+        self._initiator.on_peer(node_id, peer, ended, now)
 
     def forget_peer(self, node_id: str) -> None:
-        self._initiator.forget_peer(node_id)
+        self._peers.forget(node_id)
 
     def on_routes_changed(self, now: float) -> None:
         self._board.on_routes_changed(now)
@@ -311,7 +337,7 @@ class Delivery:
             "in_flight_bytes": sum(
                 lane.in_flight_bytes for channel in channels for lane in channel.lanes
             ),
-            "backlog_bytes": sum(channel.backlog_bytes() for channel in channels),
+            "backlog_bytes": sum(channel.backlog_bytes for channel in channels),
         }
 
     def check_invariants(self) -> None:

@@ -7,25 +7,16 @@ work may have run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from meshcore.errors import BusyError, Code, UnknownNodeError, UnreachableError
 from meshcore.identity import owner_of
 from meshcore.protocol.delivery.bodies import Fed, Outgoing, body_of, is_large
 from meshcore.protocol.delivery.channel import OPEN, OPENING, WAITING, Channel
-from meshcore.protocol.delivery.outputs import (
-    BODY,
-    CHUNK,
-    FAILED,
-    ITEM,
-    NO_PAYLOAD,
-    VALUE,
-    WRITABLE,
-    Failure,
-    Output,
-)
-from meshcore.protocol.delivery.streams import ClientStream
+from meshcore.protocol.delivery.incoming import Incoming, value_of
+from meshcore.protocol.delivery.outputs import FAILED, VALUE, WRITABLE, Failure
+from meshcore.protocol.delivery.peers import Peer, Peers, lost_text
+from meshcore.protocol.delivery.streams import STREAM_CREDIT, ClientStream
 from meshcore.protocol.delivery.switchboard import Switchboard
 from meshcore.protocol.wire import packet
 from meshcore.protocol.wire.limits import LARGE_BYTES
@@ -33,27 +24,21 @@ from meshcore.protocol.wire.limits import LARGE_BYTES
 UNKNOWN_WAIT = 2.0  # seconds after our first link in which a recipient may still become known
 CALLS_MAX = 131_072  # calls under way at once in one node; more are refused as busy
 INIT_AGAIN, INIT_AGAIN_MAX = 0.2, 1.0  # seconds
-HELD_MAX = 1024  # early responses of one stream
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """What is known of a node: `dead` is "" or why it is ("gone", "silent", "left", …)."""
-
-    life: int
-    reachable: bool
-    dead: str = ""
+INIT_TRIES_FAST = 4  # INITs in a row that are sent at once when the recipient has another life
+IDLE_AFTER = 120.0  # seconds until an idle channel is forgotten (its responder: 600)
 
 
 class Initiator:
-    def __init__(self, board: Switchboard, *, request_timeout: float) -> None:
+    def __init__(self, board: Switchboard, peers: Peers, *, request_timeout: float) -> None:
         self._board = board
         self._request_timeout = request_timeout
-        self._peers: dict[str, Peer] = {}
+        self._peers = peers
         self._channels: dict[str, Channel] = {}  # by the recipient's address
         self._next_number = 1
         self._unknown_until: float | None = None  # None: no link yet
+        self._tokens = 0  # drawn so far: a later one supersedes an earlier one
         self.streams = 0  # calls under way
+        self._incoming = Incoming(board, end=self._end, break_off=self._break_off)
 
     # Calls -----------------------------------------------------------------------------------
 
@@ -74,7 +59,7 @@ class Initiator:
         A payload `Fed` is handed over bit by bit with `feed`.
         """
         channel = self._channels.get(recipient)
-        if channel is None:
+        if channel is None or channel.refused:
             channel = self._open(recipient, now)
         if self.streams >= CALLS_MAX:
             raise BusyError(f"{CALLS_MAX} calls are under way in this node", may_have_run=False)
@@ -92,18 +77,22 @@ class Initiator:
             message = packet.pack_message([*head, packet.BODY, [content, size]])
             lane = 1
         self._next_number = number + 1
-        stream = ClientStream(number, channel, directive, token, lane)
+        stream = ClientStream(number, channel, directive, token, lane=lane, ttl=ttl)
         stream.message = message
         channel.streams[number] = stream
         channel.used_at = now
         self.streams += 1
         if ttl is not None:
             stream.bucket = self._board.wheel.add(stream, now + ttl)
-        if trace and channel.state is OPEN and channel.link:
-            self._board.send_traced(channel, message, now)
-            return stream
-        channel.outboxes[lane].append(message)
+        if trace and body is None:
+            channel.traced.append(message)
+        else:
+            outbox = channel.outboxes[lane]  # `post`, but for the cost of a call
+            outbox.append(message)
+            channel.backlog_bytes += len(message)
+            stream.position = channel.popped[lane] + len(outbox)
         if body is not None:
+            stream.body = body
             stream.outgoing = channel.start_body(stream, 0, body, last=type(payload) is not Fed)
         if not channel.dirty:
             self._board.mark(channel)
@@ -135,16 +124,7 @@ class Initiator:
         channel = stream.channel
         if channel.streams.get(stream.number) is not stream:
             return False
-        unsent = self._unsent(stream)
-        self._end(stream)
-        if unsent:
-            channel.outboxes[stream.lane].remove(stream.message)
-        else:
-            fields = [packet.CANCEL, stream.number, int(code)]
-            channel.outboxes[stream.lane].append(packet.pack(fields))
-            self._board.mark(channel)
-        failure = Failure(int(code), text, not unsent)
-        self._board.out.append((FAILED, stream, stream.expected, failure))
+        self._fail(stream, code, text)
         return True
 
     def close_calls(self, text: str, now: float) -> None:
@@ -153,41 +133,51 @@ class Initiator:
                 self.cancel(stream, Code.CANCELLED, text, now)
 
     def on_deadline(self, stream: ClientStream, now: float) -> None:
-        self.cancel(stream, Code.DEADLINE, "no answer in time", now)
+        self.cancel(stream, Code.DEADLINE, f"no answer in {stream.ttl:g} s", now)
 
     # Peers -----------------------------------------------------------------------------------
 
-    def on_first_link(self, now: float) -> None:
+    def on_first_link(self, now: float, wait: float) -> None:
         if self._unknown_until is None:
-            self._unknown_until = now + UNKNOWN_WAIT
+            self._unknown_until = now + wait
             for channel in self._channels.values():
                 if channel.state is WAITING and channel.owner not in self._peers:
                     self._board.timers.set(("unknown", channel, 0), self._unknown_until)
 
-    def on_peer(self, node_id: str, peer: Peer, now: float) -> None:
-        """What is known of a node has changed."""
-        before = self._peers.get(node_id)
-        self._peers[node_id] = peer
+    def on_peer(self, node_id: str, peer: Peer, ended: int, now: float) -> None:
+        """What is known of a node has changed; its life `ended` is over (0: none)."""
         for channel in [c for c in self._channels.values() if c.owner == node_id]:
-            if peer.dead and (peer.dead != "unreachable" or channel.state is not OPEN):
-                self._lose(channel, peer.dead)
-            elif before is not None and before.life != peer.life and channel.state is OPEN:
-                self._lose(channel, "restarted")
-            elif peer.life != channel.life and channel.address == node_id:
-                self._start_opening(channel, peer.life, now)
+            self._judge(channel, peer, ended, now)
 
-    def forget_peer(self, node_id: str) -> None:
-        """Nobody has heard of it for long: from now on it is unknown."""
-        self._peers.pop(node_id, None)
+    def _judge(self, channel: Channel, peer: Peer, ended: int, now: float) -> None:
+        """What becomes of a channel, now that this is known of the node that it leads to."""
+        own_life = channel.address == channel.owner  # a client has a life of its own
+        over = bool(ended)
+        if own_life and channel.state is not WAITING:
+            over = channel.life != peer.life
+            if over and not ended:
+                return  # the recipient itself told of a later life, whose news is under way
+        if peer.dead and (peer.dead != "unreachable" or channel.state is not OPEN):
+            self._lose(channel, peer.dead)
+        elif over and channel.state is OPEN:
+            self._lose(channel, "restarted")
+        elif peer.dead:
+            channel.refused = True
+            for stream in list(channel.streams.values()):
+                if not channel.has_left(stream):
+                    self._fail(stream, Code.UNREACHABLE, lost_text(channel, peer.dead))
+        else:
+            channel.refused = False
+            life = peer.life if own_life else 0
+            if channel.state is WAITING or (channel.state is OPENING and over):
+                self._start_opening(channel, life, now)
 
     def _open(self, recipient: str, now: float) -> Channel:
         owner = owner_of(recipient)
         peer = self._peers.get(owner)
         unknown_until = self._unknown_until
         if peer is None and unknown_until is not None and now >= unknown_until:
-            raise UnknownNodeError(
-                f"no node {recipient!r}", node_id=recipient, may_have_run=False
-            )
+            raise UnknownNodeError(f"no node {recipient!r}", node_id=recipient, may_have_run=False)
         if peer is not None and peer.dead:
             raise UnreachableError(
                 f"{recipient} cannot be reached: {peer.dead}", node_id=recipient, may_have_run=False
@@ -202,19 +192,22 @@ class Initiator:
         return channel
 
     def _start_opening(self, channel: Channel, life: int, now: float) -> None:
-        self._board.forget(channel)
+        self._board.forget_key(channel)
         channel.state = OPENING
-        channel.token = self._board.rng.randbytes(16)
+        self._tokens += 1
+        channel.token = self._tokens.to_bytes(8, "big") + self._board.rng.randbytes(8)
         self._board.register(channel, life, now)
-        self.on_init_timer(channel, now)
+        if channel.tries < INIT_TRIES_FAST:
+            self.on_init_timer(channel, now)
 
     def on_init_timer(self, channel: Channel, now: float) -> None:
         """Ask for a cookie, again and again while there is a route."""
         if channel.state is OPENING:
+            again = INIT_AGAIN_MAX  # without a route; a new one comes back here at once
             if channel.link:
+                again = min(INIT_AGAIN_MAX, INIT_AGAIN * 2 ** min(channel.tries, 4))
                 channel.tries += 1
-            channel.send_about([packet.INIT, channel.token], self._board.out)
-            again = min(INIT_AGAIN_MAX, INIT_AGAIN * 2 ** min(channel.tries, 4))
+                channel.send_about([packet.INIT, channel.token], self._board.out)
             self._board.timers.set(("init", channel, 0), now + again)
 
     def on_unknown_timer(self, channel: Channel) -> None:
@@ -226,30 +219,26 @@ class Initiator:
         """Work without a total time ends after `request_timeout` without a route."""
         if self._channels.get(channel.address) is not channel:
             return
-        since = channel.unroutable_since
-        if since is not None and now >= since + self._request_timeout:
+        since, timeout = channel.unroutable_since, self._request_timeout
+        again = now + timeout
+        if since is not None and now < since + timeout:
+            again = since + timeout
+        elif since is not None:
             for stream in [s for s in channel.streams.values() if s.bucket is None]:
-                text = f"no route to {channel.address} for {self._request_timeout:g} s"
+                text = f"no route to {channel.address} for {timeout:g} s"
                 self._fail(stream, Code.UNREACHABLE, text)
-        elif since is None and channel.is_idle() and now >= channel.used_at + 120.0:
-            self._drop(channel)
-            return
-        self._board.timers.set(("hold", channel, 0), now + self._request_timeout)
+        if channel.is_idle():
+            if now >= channel.used_at + IDLE_AFTER:
+                self._drop(channel)
+                return
+            again = max(again, channel.used_at + IDLE_AFTER)
+        self._board.probe(channel, now)
+        self._board.timers.set(("hold", channel, 0), again)
 
     # Endings ---------------------------------------------------------------------------------
 
     def _lose(self, channel: Channel, why: str) -> None:
-        texts = {
-            "gone": "its process has ended",
-            "silent": "it fell silent",
-            "left": "it left the mesh",
-            "removed": "it was silent for too long",
-            "restarted": "it was started again",
-            "unreachable": "every way to it is lost",
-        }
-        text = f"{channel.address} was lost: {texts.get(why, why)}"
-        # What was never sent has not been in flight: for it the recipient is unreachable.
-        self._close(channel, Code.PEER_LOST, text)
+        self._close(channel, Code.PEER_LOST, lost_text(channel, why))
 
     def _close(self, channel: Channel, code: int, text: str, *, unknown_node: bool = False) -> None:
         for stream in list(channel.streams.values()):
@@ -264,25 +253,36 @@ class Initiator:
     def _fail(
         self, stream: ClientStream, code: int, text: str, *, unknown_node: bool = False
     ) -> None:
-        may_have_run = not self._unsent(stream)
+        """End a call from this side: it is taken back, or the responder is told."""
+        channel = stream.channel
+        may_have_run = channel.state is OPEN and channel.has_left(stream)
         if code == Code.PEER_LOST and not may_have_run:
-            code = Code.UNREACHABLE
+            code = Code.UNREACHABLE  # it was never in flight
         self._end(stream)
+        if channel.has_left(stream):
+            channel.post(packet.pack([packet.CANCEL, stream.number, int(code)]), stream.lane)
+            self._board.mark(channel)
+        else:
+            channel.withdraw(stream)
         failure = Failure(int(code), text, may_have_run, unknown_node=unknown_node)
         self._board.out.append((FAILED, stream, stream.expected, failure))
 
-    def _unsent(self, stream: ClientStream) -> bool:
-        return stream.channel.state is not OPEN or any(
-            message is stream.message for message in stream.channel.outboxes[stream.lane]
-        )
+    def _break_off(self, stream: ClientStream, text: str) -> None:
+        """The responder does not keep to the rules."""
+        if stream.channel.streams.get(stream.number) is stream:
+            self._fail(stream, Code.BAD_PAYLOAD, f"{stream.channel.address}: {text}")
 
     def _end(self, stream: ClientStream) -> None:
-        stream.channel.streams.pop(stream.number, None)
+        del stream.channel.streams[stream.number]
         self.streams -= 1
         if stream.bucket is not None:
             stream.bucket.pop(stream, None)
-        if stream.outgoing is not None:
-            stream.outgoing.dropped = True
+        outgoing = stream.outgoing
+        if outgoing is not None:
+            outgoing.dropped = True
+            if outgoing.starved:  # whoever feeds it must not wait for ever
+                outgoing.starved = False
+                self._board.out.append((WRITABLE, stream))
 
     # Messages from the responder -------------------------------------------------------------
 
@@ -294,120 +294,97 @@ class Initiator:
             if fits and type(message[2]) is int and 0 < message[2] < 2**63:
                 channel.open(message[2])
                 self._board.mark(channel)
-        elif kind == packet.RESET and len(message) >= 3:
-            self._on_reset(channel, message[1], message[2], now)
+        elif kind == packet.RESET and len(message) >= 4:
+            _, cookie, life, received = message[:4]
+            if type(life) is int and 0 < life < 2**64:
+                self._on_reset(channel, cookie, life, received, now)
 
-    def on_other_life(self, address: str, message: list[Any], now: float) -> None:
-        """A RESET that comes from another life of `address` than the one our channel is to."""
-        channel = self._channels.get(address)
-        if channel is not None and len(message) >= 3 and channel.state is not WAITING:
-            self._on_reset(channel, channel.cookie, message[2], now)
+    def _on_reset(
+        self, channel: Channel, cookie: Any, life: int, received: Any, now: float
+    ) -> None:
+        """The recipient does not hold the channel (any more), or has another life by now."""
+        if channel.state is OPEN:
+            if channel.life not in (0, life):
+                self._lose(channel, "restarted")
+            elif cookie == channel.cookie:
+                self._reopen(channel, _received(channel, received), now)
+        elif channel.state is OPENING and channel.life not in (0, life):
+            self._start_opening(channel, life, now)
 
-    def _on_reset(self, channel: Channel, cookie: Any, life: Any, now: float) -> None:
-        if channel.state is OPEN and cookie != channel.cookie:
-            return
-        if life != channel.life and channel.life:
-            self._lose(channel, "restarted")
-        elif channel.state is OPEN:
-            self._reopen(channel, now)
+    def _reopen(self, channel: Channel, received: tuple[int, int], now: float) -> None:
+        """The responder holds the channel no more: what it never received goes to a new one.
 
-    def _reopen(self, channel: Channel, now: float) -> None:
-        """The responder has forgotten the channel, which it does only while nothing is under way.
-
-        So what is open here never ran there: it is called again, in a new channel.
+        `received`: how many messages of each lane may have been received and not been answered.
         """
-        streams = list(channel.streams.values())
-        self._drop(channel)
         fresh = Channel(packet.FROM_INITIATOR, channel.address, now)
+        for stream in list(channel.streams.values()):
+            left = channel.has_left(stream)
+            fed = stream.body is not None and not stream.body
+            if left and (stream.position <= received[stream.lane] or stream.received):
+                self._fail(stream, Code.PEER_LOST, f"{channel.address} has given the work up")
+            elif left and fed:
+                self._fail(stream, Code.PEER_LOST, f"{channel.address} has forgotten the call")
+            else:
+                self._move(stream, fresh)
+        self._drop(channel)
         self._channels[channel.address] = fresh
         self._board.timers.set(("hold", fresh, 0), now + self._request_timeout)
-        for stream in streams:
-            stream.channel = fresh
-            fresh.streams[stream.number] = stream
-            fresh.outboxes[stream.lane].append(stream.message)
-            if stream.outgoing is not None:
-                self._fail(stream, Code.PEER_LOST, f"{channel.address} forgot the transfer")
         self._start_opening(fresh, channel.life, now)
 
+    def _move(self, stream: ClientStream, channel: Channel) -> None:
+        """Call again in another channel, from the beginning."""
+        del stream.channel.streams[stream.number]
+        stream.channel = channel
+        channel.streams[stream.number] = stream
+        stream.position = channel.post(stream.message, stream.lane)
+        stream.credit, stream.sent_bytes = STREAM_CREDIT, 0
+        if stream.body:
+            if stream.outgoing is not None:
+                stream.outgoing.dropped = True
+            stream.outgoing = channel.start_body(stream, 0, stream.body, last=True)
+        elif stream.outgoing is not None:  # `Fed`, and nothing of it has left
+            channel.rotation.append(stream.outgoing)
+            stream.outgoing.parked = False
+
     def on_message(self, channel: Channel, message: Any, body: Any) -> None:
-        """A numbered message of the responder; what does not fit is counted and ignored."""
-        kind, number = message[0], message[1]
-        stream = channel.streams.get(number)
+        """A numbered message of the responder; raises where it is malformed."""
+        stream = channel.streams.get(message[1])
         if stream is None:
             return  # cancelled, or its deadline has passed
-        if kind == packet.RESULT:
+        if message[0] == packet.RESULT and message[2] == stream.expected:
             _, _, serial, mode, payload = message
-            if mode == packet.BODY:
-                self._on_body(stream, serial, payload, final=True)
-            elif serial == stream.expected:
+            if mode != packet.BODY:
+                output = (VALUE, stream, serial, value_of(mode, payload))
                 self._end(stream)
-                value = NO_PAYLOAD if mode == packet.NOTHING else payload
-                self._board.out.append((VALUE, stream, serial, value))
-            else:
-                value = NO_PAYLOAD if mode == packet.NOTHING else payload
-                self._emit(stream, serial, (VALUE, stream, serial, value), completes=True)
-        elif kind == packet.ITEM:
-            _, _, serial, mode, payload = message
-            if mode == packet.BODY:
-                self._on_body(stream, serial, payload, final=False)
-            else:
-                item = (ITEM, stream, serial, packet.unpack_value(payload), len(payload))
-                self._emit(stream, serial, item, completes=True)
-        elif kind == packet.CHUNK:
-            self._on_chunk(stream, message, body)
-        elif kind == packet.ERROR:
-            _, _, serial, code, name, text, traceback, may_have_run = message[:8]
-            failure = Failure(int(code), str(text), bool(may_have_run), str(name), str(traceback))
-            self._emit(stream, serial, (FAILED, stream, serial, failure), completes=True)
-        elif kind == packet.CREDIT:
-            self._board.on_credit(stream, message[2])
-        else:
-            self._board.count("unknown message")
+                self._board.out.append(output)
+                return
+        self._incoming.on_message(stream, message, body)
 
-    def _on_body(self, stream: ClientStream, serial: int, payload: Any, *, final: bool) -> None:
-        content, size = payload
-        if stream.incoming is None:
-            stream.incoming = {}
-        stream.incoming[serial] = 0
-        if final:
-            stream.final_serial = serial
-        self._emit(stream, serial, (BODY, stream, serial, content, size, final))
-
-    def _on_chunk(self, stream: ClientStream, message: list[Any], body: Any) -> None:
-        _, _, serial, offset, last = message
-        incoming = stream.incoming
-        if incoming is None or incoming.get(serial) != offset or body is None:
-            self._board.count("chunk out of place")
-            return
-        incoming[serial] += len(body)
-        if last:
-            del incoming[serial]
-        self._emit(stream, serial, (CHUNK, stream, serial, body, last), completes=bool(last))
-
-    def _emit(
-        self, stream: ClientStream, serial: int, output: Output, *, completes: bool = False
-    ) -> None:
-        """Hand a response on in the order of serials; a large one may arrive after a later small."""
-        if serial != stream.expected:
-            held = stream.held if stream.held is not None else {}
-            stream.held = held
-            if serial > stream.expected and len(held) < HELD_MAX:
-                held.setdefault(serial, []).append((output, completes))
-            else:
-                self._board.count("response out of place")
-            return
-        self._board.out.append(output)
-        if not completes:
-            return
-        if output[0] in (VALUE, FAILED) or serial == stream.final_serial:
-            self._end(stream)
-            return
-        stream.expected = serial + 1
-        if stream.held:
-            for following, ends in stream.held.pop(stream.expected, []):
-                self._emit(stream, stream.expected, following, completes=ends)
+    def on_malformed(self, channel: Channel, kind: Any, number: int) -> None:
+        """A response that cannot be read will not come again."""
+        stream = channel.streams.get(number)
+        if stream is not None and kind != packet.CREDIT:
+            self._break_off(stream, "a response cannot be decoded")
 
     def check_invariants(self) -> None:
+        for address, channel in self._channels.items():
+            assert channel.address == address
+            assert channel.state in (WAITING, OPENING, OPEN)
+            assert all(stream.channel is channel for stream in channel.streams.values())
         assert self.streams == sum(len(channel.streams) for channel in self._channels.values())
         for channel in self._channels.values():
             channel.check_invariants()
+
+
+def _received(channel: Channel, told: Any) -> tuple[int, int]:
+    """What the `received` of a RESET says, in messages of each lane (-1: none)."""
+    if told is True:  # it was idle: what is open here has not run
+        return -1, -1
+    everything = channel.popped[0], channel.popped[1]
+    if type(told) is not list or len(told) != 2 or not all(type(each) is int for each in told):
+        return everything
+    starts = [lane.start_after(number) for lane, number in zip(channel.lanes, told, strict=True)]
+    return (
+        everything[0] if starts[0] is None else starts[0],
+        everything[1] if starts[1] is None else starts[1],
+    )

@@ -20,22 +20,31 @@ from meshcore.protocol.delivery.outputs import (
     NO_PAYLOAD,
     WRITABLE,
 )
-from meshcore.protocol.delivery.streams import ServerStream
+from meshcore.protocol.delivery.peers import Peers
+from meshcore.protocol.delivery.streams import ITEM_BYTES, STREAM_CREDIT, ServerStream
 from meshcore.protocol.delivery.switchboard import Switchboard
 from meshcore.protocol.wire import packet
-from meshcore.protocol.wire.limits import LARGE_BYTES
+from meshcore.protocol.wire.limits import CHUNK_BYTES_MAX, LARGE_BYTES
 
 CHANNELS_MAX = 4096  # opened by others; beyond it the longest idle one makes room
+CHANNELS_EVICTED = 64  # idle ones at once, so that a flood of new ones costs little
+PROBE_INTERVAL = 60.0  # seconds; also of looking whether a channel is idle
 IDLE_AFTER = 600.0  # seconds until an idle channel is forgotten (its initiator: 120)
-ITEM_BYTES = 32  # what a small response costs of the stream's credit besides its payload
+ABANDONED_MAX = 4096  # channels that are remembered because they were not idle at their end
+STREAMS_MAX = 65_536  # of one channel
+BODIES_MAX = 4096  # payloads of one channel that come in at a time
+TTL_MS_MAX = 2**48
 BACKLOG_MESSAGES_MAX = 512  # small responses of one channel that may wait for the window
 
 
 class Responder:
-    def __init__(self, board: Switchboard) -> None:
+    def __init__(self, board: Switchboard, peers: Peers) -> None:
         self._board = board
+        self._peers = peers
         self._channels: dict[tuple[str, int], Channel] = {}  # by the initiator's address and life
         self._last_cookie = 0
+        self._abandoned: dict[int, list[int]] = {}  # by cookie: packets received on each lane
+        self._forgotten_to = 0  # of cookies up to this one it is not known how they ended
         self._fresh: list[ServerStream] = []  # calls of this turn that have a ttl
         self._fresh_ttls: list[float] = []
         self.streams = 0
@@ -48,6 +57,9 @@ class Responder:
             self._board.count("bad init")
             return
         channel = self._channels.get((source, life))
+        if channel is not None and token[:8] < channel.token[:8]:
+            self._board.count("late init")  # of a channel that its initiator has given up
+            return
         if channel is None or channel.token != token:
             if channel is not None:
                 self._close(channel, Code.PEER_LOST)
@@ -56,19 +68,21 @@ class Responder:
                 return
             channel = Channel(packet.FROM_RESPONDER, source, now)
             channel.token = token
+            owner = self._peers.get(channel.owner)
+            channel.owner_life = 0 if owner is None else owner.life
             self._board.register(channel, life, now)
             self._last_cookie += 1
             channel.open(self._last_cookie)
             self._channels[(source, life)] = channel
-            self._board.timers.set(("idle", channel, 0), now + IDLE_AFTER)
+            self._board.timers.set(("idle", channel, 0), now + PROBE_INTERVAL)
         channel.send_about([packet.OPEN, token, channel.cookie], self._board.out)
 
     def _make_room(self) -> bool:
-        idle = next((c for c in self._channels.values() if c.is_idle()), None)
-        if idle is None:
-            return False
-        self._close(idle, Code.PEER_LOST)
-        return True
+        idle = [channel for channel in self._channels.values() if channel.is_idle()]
+        idle.sort(key=lambda channel: channel.used_at)
+        for channel in idle[:CHANNELS_EVICTED]:
+            self._close(channel, Code.PEER_LOST)
+        return bool(idle)
 
     def on_idle_timer(self, channel: Channel, now: float) -> None:
         if channel.state is CLOSED:
@@ -76,22 +90,45 @@ class Responder:
         if channel.is_idle() and now >= channel.used_at + IDLE_AFTER:
             self._close(channel, Code.PEER_LOST)
         else:
-            self._board.timers.set(("idle", channel, 0), now + IDLE_AFTER)
+            self._board.probe(channel, now)
+            self._board.timers.set(("idle", channel, 0), now + PROBE_INTERVAL)
 
-    def on_peer_gone(self, node_id: str, life: int | None) -> None:
-        """A node is dead, gone, or lives anew as `life`: the work of its other lives is not wanted."""
-        for channel in list(self._channels.values()):
-            if channel.owner == node_id and (life is None or channel.life != life):
-                if life is not None and channel.address != node_id:
-                    continue  # a client of the restarted node has a life of its own
+    def on_peer_gone(self, node_id: str) -> None:
+        """A node is dead: its work is not wanted, nor that of its clients."""
+        for channel in [c for c in self._channels.values() if c.owner == node_id]:
+            self._close(channel, Code.PEER_LOST)
+
+    def on_life_over(self, node_id: str, life: int) -> None:
+        """A node has a new life: the work of the old one, and of its clients, is not wanted."""
+        for channel in [c for c in self._channels.values() if c.owner == node_id]:
+            if life == (channel.life if channel.address == node_id else channel.owner_life):
                 self._close(channel, Code.PEER_LOST)
 
     def on_client_gone(self, address: str) -> None:
-        for channel in list(self._channels.values()):
-            if channel.address == address:
-                self._close(channel, Code.PEER_LOST)
+        for channel in [c for c in self._channels.values() if c.address == address]:
+            self._close(channel, Code.PEER_LOST)
+
+    def on_reset(self, channel: Channel, cookie: Any) -> None:
+        """The initiator does not hold the channel any more: nobody waits for the responses."""
+        if cookie == channel.cookie:
+            self._close(channel, Code.PEER_LOST)
+
+    def received(self, cookie: int) -> list[int] | bool:
+        """How far the packets of a channel that is not held any more were received on each lane.
+
+        True: it was idle when it was forgotten, so that whatever its initiator finds unanswered
+        never ran, and may be called again. False: that is not known any more.
+        """
+        told = self._abandoned.get(cookie)
+        return told if told is not None else cookie > self._forgotten_to
 
     def _close(self, channel: Channel, code: int) -> None:
+        if not channel.is_idle() and channel.cookie is not None:
+            self._abandoned[channel.cookie] = [lane.expected - 1 for lane in channel.lanes]
+            if len(self._abandoned) > ABANDONED_MAX:
+                oldest = next(iter(self._abandoned))
+                del self._abandoned[oldest]
+                self._forgotten_to = max(self._forgotten_to, oldest)
         for stream in list(channel.streams.values()):
             self._end(stream)
             self._board.out.append((CANCELLED, stream, code))
@@ -114,12 +151,7 @@ class Responder:
             code = message[2] if message[2] in (Code.CANCELLED, Code.DEADLINE) else Code.CANCELLED
             self._board.out.append((CANCELLED, stream, code))
         elif kind == packet.CHUNK:
-            _, _, _, offset, last = message
-            if stream.offset != offset or body is None:
-                self._board.count("chunk out of place")
-                return
-            stream.offset += len(body)
-            self._board.out.append((CALL_CHUNK, stream, body, bool(last)))
+            self._on_chunk(channel, stream, message, body)
         elif kind == packet.CREDIT:
             self._board.on_credit(stream, message[2])
             self.on_room(channel)
@@ -131,22 +163,65 @@ class Responder:
         if type(number) is not int or number in channel.streams or type(directive) is not str:
             raise ProtocolError("call")
         ttl = None
+        if ttl_ms is not None:
+            if type(ttl_ms) is not int or not 0 < ttl_ms < TTL_MS_MAX:
+                raise ProtocolError("ttl")
+            ttl = ttl_ms / 1000
+        if mode != packet.INLINE:
+            if mode != packet.BODY:
+                raise ProtocolError("mode")
+            content, size = payload
+        stream = self._begin(channel, number, directive, now)
+        if ttl is not None:
+            self._fresh.append(stream)
+            self._fresh_ttls.append(now + ttl)
+        if len(channel.streams) > STREAMS_MAX:
+            self.fail(stream, code=Code.BUSY, message="too many calls at once", may_have_run=False)
+        elif not is_directive(directive):
+            text = f"{directive[:130]!r} is no directive; expected namespace:action"
+            self.fail(stream, code=Code.UNKNOWN_DIRECTIVE, message=text, may_have_run=False)
+        elif mode == packet.INLINE:
+            self._board.out.append((CALL, stream, directive, payload, ttl, trace))
+        elif channel.bodies >= BODIES_MAX:
+            text = "too many payloads at once"
+            self.fail(stream, code=Code.BUSY, message=text, may_have_run=False)
+        else:
+            stream.offset = 0
+            channel.bodies += 1
+            self._board.out.append((CALL_BODY, stream, directive, (content, size), ttl, trace))
+
+    def _begin(self, channel: Channel, number: int, directive: str, now: float) -> ServerStream:
         stream = ServerStream(number, channel, directive)
         channel.streams[number] = stream
         channel.used_at = now
         self.streams += 1
-        if ttl_ms is not None:
-            ttl = float(ttl_ms) / 1000
-            self._fresh.append(stream)
-            self._fresh_ttls.append(now + ttl)
-        if not is_directive(directive):
-            text = f"{directive[:130]!r} is no directive; expected namespace:action"
-            self.fail(stream, code=Code.UNKNOWN_DIRECTIVE, message=text, may_have_run=False)
-        elif mode == packet.BODY:
-            content, size = payload
-            self._board.out.append((CALL_BODY, stream, directive, (content, size), ttl, trace))
+        return stream
+
+    def _on_chunk(
+        self, channel: Channel, stream: ServerStream, message: list[Any], body: Any
+    ) -> None:
+        _, _, _, offset, last = message
+        if offset != stream.offset or body is None or len(body) > CHUNK_BYTES_MAX:
+            raise ProtocolError("chunk out of place")
+        stream.offset += len(body)
+        if stream.offset > stream.returned + STREAM_CREDIT:
+            raise ProtocolError("more than the credit")
+        self._board.out.append((CALL_CHUNK, stream, body, bool(last)))
+        if last:
+            stream.offset = -1
+            channel.bodies -= 1
+
+    def on_malformed(self, channel: Channel, kind: Any, number: int, now: float) -> None:
+        """A call that cannot be read, or whose payload cannot: it has no other answer."""
+        stream = channel.streams.get(number)
+        if kind == packet.CALL and stream is None:
+            stream = self._begin(channel, number, "", now)
+        elif kind != packet.CHUNK or stream is None:
+            return
         else:
-            self._board.out.append((CALL, stream, directive, payload, ttl, trace))
+            self._board.out.append((CANCELLED, stream, Code.BAD_PAYLOAD))
+        text = "the payload cannot be decoded"
+        self.fail(stream, code=Code.BAD_PAYLOAD, message=text, may_have_run=kind == packet.CHUNK)
 
     def settle(self) -> None:
         """End of the turn: calls that were not answered in it get their deadlines."""
@@ -169,6 +244,7 @@ class Responder:
         """The next response; False: wait for WRITABLE before another. BadPayloadError unsent."""
         if stream.done:
             return True
+        assert stream.outgoing is None, "a body is under way: wait for WRITABLE"
         channel = stream.channel
         serial = stream.serial + 1
         if not eof:
@@ -184,7 +260,8 @@ class Responder:
                 return self._body(stream, serial, value, packet.RESULT)
         stream.serial = serial
         self._end(stream)
-        channel.outboxes[0].append(message)
+        channel.outboxes[0].append(message)  # `post`, but for the cost of a call
+        channel.backlog_bytes += len(message)
         if not channel.dirty:
             self._board.mark(channel)
         return True
@@ -198,7 +275,7 @@ class Responder:
         fields = [packet.ITEM, stream.number, serial, packet.INLINE, data]
         stream.serial = serial
         stream.sent_bytes += len(data) + ITEM_BYTES
-        stream.channel.outboxes[0].append(packet.pack(fields))
+        stream.channel.post(packet.pack(fields), 0)
         self._board.mark(stream.channel)
         return self._room(stream)
 
@@ -207,10 +284,8 @@ class Responder:
         channel = stream.channel
         fields = [kind, stream.number, serial, packet.BODY, [content, size]]
         stream.serial = serial
-        channel.outboxes[1].append(packet.pack(fields))
-        stream.outgoing = channel.start_body(
-            stream, serial, pieces, last=type(value) is not Fed
-        )
+        channel.post(packet.pack(fields), 1)
+        stream.outgoing = channel.start_body(stream, serial, pieces, last=type(value) is not Fed)
         self._board.mark(channel)
         stream.final = kind == packet.RESULT
         return self._room(stream)
@@ -235,15 +310,16 @@ class Responder:
         traceback: str = "",
         may_have_run: bool = True,
     ) -> None:
-        """The last response, a failure."""
+        """The last response, a failure; a body that is under way is broken off by it."""
         if stream.done:
             return
         channel = stream.channel
-        stream.serial += 1
+        if stream.outgoing is None:
+            stream.serial += 1
         fields = [packet.ERROR, stream.number, stream.serial, int(code), name[:256]]
         fields += [message[:8192], traceback[:16384], may_have_run]
         self._end(stream)
-        channel.outboxes[0].append(packet.pack(fields))
+        channel.post(packet.pack(fields), 0)
         self._board.mark(channel)
 
     def on_moved(self, outgoing: Outgoing) -> None:
@@ -281,6 +357,8 @@ class Responder:
         stream.done = True
         stream.channel.streams.pop(stream.number, None)
         self.streams -= 1
+        if stream.offset >= 0:
+            stream.channel.bodies -= 1
         if stream.bucket is not None:
             stream.bucket.pop(stream, None)
         if stream.outgoing is not None:

@@ -13,12 +13,16 @@ if TYPE_CHECKING:
     from meshcore.protocol.delivery.channel import Channel
 
 STREAM_CREDIT = 512 * 1024  # bytes; 256 KiB would be stop-and-wait with chunks of 256 KiB
+ITEM_BYTES = 32  # what a small response costs of the credit besides its payload
 
 
 class ClientStream:
     """The initiator's end: who waits, and which response comes next."""
 
     __slots__ = (
+        "body",
+        "body_offset",
+        "body_serial",
         "bucket",
         "channel",
         "consumed",
@@ -27,31 +31,45 @@ class ClientStream:
         "expected",
         "final_serial",
         "held",
-        "incoming",
+        "held_count",
         "lane",
         "message",
         "number",
         "outgoing",
+        "position",
+        "received",
         "returned",
         "sent_bytes",
         "token",
+        "ttl",
     )
 
     def __init__(
-        self, number: int, channel: Channel, directive: str, token: object, lane: int
+        self,
+        number: int,
+        channel: Channel,
+        directive: str,
+        token: object,
+        *,
+        lane: int,
+        ttl: float | None,
     ) -> None:
         self.number = number
         self.channel = channel
         self.directive = directive
         self.token = token
         self.lane = lane
-        self.message = b""  # the packed call, to tell whether it was ever sent, and to repeat it
+        self.ttl = ttl  # seconds, as the caller set it
+        self.message = b""  # the packed call, to repeat it
+        self.position = 0  # in its outbox, to tell whether it was ever sent; 0: traced
+        self.body: list[Any] | None = None  # the payload to repeat; empty where it was `Fed`
         self.bucket: dict[Any, None] | None = None  # of the wheel, where it has a deadline
         self.expected = 1  # the serial of the next response
         self.held: dict[int, list[tuple[Any, bool]]] | None = None  # responses that came early
-        self.incoming: dict[int, int] | None = None  # serial of a body -> bytes of it so far
+        self.held_count = 0
+        self.body_serial = self.body_offset = 0  # of the body that comes in (0: none), and so far
         self.final_serial = 0  # of a body that is the last response
-        self.consumed = self.returned = 0  # bytes of responses
+        self.received = self.consumed = self.returned = 0  # bytes of responses
         self.credit = STREAM_CREDIT  # bytes of the payload that may be sent
         self.sent_bytes = 0
         self.outgoing: Outgoing | None = None
@@ -88,7 +106,8 @@ class ServerStream:
         self.sent_bytes = 0
         self.outgoing: Outgoing | None = None
         self.final = False  # the body under way is the last response
-        self.offset = self.consumed = self.returned = 0  # of the call's body
+        self.offset = -1  # of the next chunk of the call's body; -1: none is expected
+        self.consumed = self.returned = 0  # bytes of the call's body
         self.work: object = None  # the shell's own record of the running work
 
     @property

@@ -1,4 +1,4 @@
-"""What the two roles of delivery share: the channels by key, the outputs, the clocks, the flushing."""
+"""What the two roles of delivery share: channels by key, outputs, clocks, the flushing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from meshcore.protocol.delivery.bodies import Outgoing, Stream
 from meshcore.protocol.delivery.channel import CLOSED, OPEN, OPENING, Channel
+from meshcore.protocol.delivery.lane import RTO_MAX
 from meshcore.protocol.delivery.outputs import COUNT, Output
 from meshcore.protocol.delivery.streams import STREAM_CREDIT
 from meshcore.protocol.delivery.wheel import Wheel
@@ -33,6 +34,7 @@ class Switchboard:
         self.timers: Timers[tuple[str, Any, int]] = Timers()
         self.dirty: list[Channel] = []
         self.ack_pending: list[Channel] = []
+        self.ack_hurried: dict[Channel, None] = {}
 
     def count(self, reason: str) -> None:
         self.out.append((COUNT, reason))
@@ -51,6 +53,8 @@ class Switchboard:
             dirty, self.dirty = self.dirty, []
             for channel in dirty:
                 channel.dirty = False
+                if channel.state is CLOSED:
+                    continue
                 channel.flush(now, self.out)
                 self._arm(channel)
                 if channel.moved:
@@ -59,9 +63,10 @@ class Switchboard:
                         self.on_moved(outgoing)
                 if channel.starving:
                     self.on_room(channel)
-        if self.ack_pending:
-            for channel in self.ack_pending:
-                if channel.must_ack_now():
+        if self.ack_hurried:
+            hurried, self.ack_hurried = self.ack_hurried, {}
+            for channel in hurried:
+                if channel.lanes[0].ack_due or channel.lanes[1].ack_due:
                     channel.send_ack(self.out)
 
     def _arm(self, channel: Channel) -> None:
@@ -72,10 +77,6 @@ class Switchboard:
                 if resend_at is not None:
                     armed[index] = True
                     self.timers.set(("resend", channel, index), resend_at)
-
-    def send_traced(self, channel: Channel, message: bytes, now: float) -> None:
-        channel.send_traced(message, now, self.out)
-        self._arm(channel)
 
     # Receiving -------------------------------------------------------------------------------
 
@@ -93,16 +94,20 @@ class Switchboard:
                 self._ack(channel, index, complete, int.from_bytes(beyond, "little"), now)
         else:
             self.count("bad ack")
-        if channel.rotation or channel.outboxes[0] or channel.outboxes[1]:
-            if lanes[0].has_room() or lanes[1].has_room():
-                self.mark(channel)
+        if (channel.rotation or channel.outboxes[0] or channel.outboxes[1] or channel.traced) and (
+            lanes[0].has_room() or lanes[1].has_room()
+        ):
+            self.mark(channel)
 
     def _ack(self, channel: Channel, index: int, complete: int, beyond: int, now: float) -> None:
-        lost = channel.lanes[index].on_ack(complete, beyond, now)
-        if lost:
-            for sent in lost:
-                self.count("resent: lost")
-                channel.resend(index, sent.frames, self.out)
+        for sent in channel.lanes[index].on_ack(complete, beyond, now):
+            self.count("resent: lost")
+            channel.resend(index, sent.frames, self.out)
+
+    def hurry_ack(self, channel: Channel) -> None:
+        """Acknowledge at the end of the turn: a quarter of a window came in, a hole is open, or the
+        sender repeats itself. Waiting would stall it."""
+        self.ack_hurried[channel] = None
 
     def owe_ack(self, channel: Channel, now: float) -> None:
         if not channel.ack_listed:
@@ -112,12 +117,12 @@ class Switchboard:
                 self.timers.set(("ack", None, 0), now + ACK_DELAY)
 
     def credit(self, stream: Stream, size: int, now: float) -> None:
-        """`size` more bytes of what came in on `stream` were taken; return credit by the quarter."""
+        """`size` more bytes of what came in on `stream` are taken: return credit by the quarter."""
         stream.consumed += size
         if stream.consumed - stream.returned >= STREAM_CREDIT // 4:
             stream.returned = stream.consumed
             fields = [packet.CREDIT, stream.number, stream.consumed + STREAM_CREDIT]
-            stream.channel.outboxes[0].append(packet.pack(fields))
+            stream.channel.post(packet.pack(fields), 0)
             self.mark(stream.channel)
 
     def on_credit(self, stream: Stream, limit: Any) -> None:
@@ -150,10 +155,10 @@ class Switchboard:
             if channel.link:
                 frames = lane.resend_oldest(now, timed_out=True)
                 self.count("resent: timeout")
-                channel.resend(index, frames, self.out)
+                channel.resend(index, frames or [], self.out)
             else:
                 channel.armed[index] = True
-                self.timers.set(("resend", channel, index), now + lane.rto)
+                self.timers.set(("resend", channel, index), now + RTO_MAX)
                 return
         self._arm(channel)
 
@@ -173,7 +178,12 @@ class Switchboard:
                     if frames is not None:
                         self.count("resent: new path")
                         channel.resend(index, frames, self.out)
+                channel.probe(now, self.out)
                 self.mark(channel)
+
+    def probe(self, channel: Channel, now: float) -> None:
+        channel.probe(now, self.out)
+        self._arm(channel)
 
     def register(self, channel: Channel, life: int, now: float) -> None:
         channel.bind(self.address, self.life, life)
@@ -182,8 +192,12 @@ class Switchboard:
         self.by_key[channel.key_in] = channel
 
     def forget(self, channel: Channel) -> None:
+        """The channel is over. What stands for it goes too, or it would be kept for its timers."""
         channel.state = CLOSED
         self.forget_key(channel)
+        for kind in ("init", "unknown", "hold", "idle", "resend"):
+            self.timers.cancel((kind, channel, 0))
+        self.timers.cancel(("resend", channel, 1))
 
     def forget_key(self, channel: Channel) -> None:
         if self.by_key.get(channel.key_in) is channel:

@@ -11,22 +11,32 @@ import heapq
 from typing import Any
 
 SLOTS_PER_SECOND = 8
+SWEEP_FROM = 1024  # buckets, from which on empty ones are looked for
 
 
 class Wheel:
     def __init__(self) -> None:
         self._buckets: dict[int, dict[Any, None]] = {}
         self._order: list[int] = []
+        self._sweep_at = SWEEP_FROM
 
     def add(self, item: Any, deadline: float) -> dict[Any, None]:
         """Returns the bucket; `bucket.pop(item, None)` removes the deadline."""
         slot = int(deadline * SLOTS_PER_SECOND) + 1
         bucket = self._buckets.get(slot)
         if bucket is None:
+            if len(self._order) >= self._sweep_at:
+                self._sweep()
             bucket = self._buckets[slot] = {}
             heapq.heappush(self._order, slot)
         bucket[item] = None
         return bucket
+
+    def _sweep(self) -> None:
+        """Drop empty buckets: deadlines of any distance, each soon removed, leave one each."""
+        self._buckets = {slot: bucket for slot, bucket in self._buckets.items() if bucket}
+        self._order = sorted(self._buckets)
+        self._sweep_at = max(SWEEP_FROM, 2 * len(self._order))
 
     def next_deadline(self) -> float | None:
         order = self._order

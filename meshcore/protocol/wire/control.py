@@ -6,7 +6,8 @@ They travel on lane `c` of a link, beats and news also over PUB/SUB.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields as dataclass_fields
+from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from enum import IntEnum, IntFlag
 from typing import Any, ClassVar, TypeAlias
 

@@ -1,4 +1,4 @@
-"""Bounds of the wire. Raising one costs memory per link; lowering one below a peer's use drops it."""
+"""Bounds of the wire. Raising one costs memory per link; lowering one drops peers that use more."""
 
 from __future__ import annotations
 

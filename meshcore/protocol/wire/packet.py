@@ -20,10 +20,10 @@ Hop header::
 
 The key is constant for one direction of a channel: both ends and the relays look it up as it is.
 
-End-to-end part: a MessagePack list `[cookie, number, acks, message, …]`. `number` counts the packets
-of one lane of a channel from 1 (0: not counted, never resent). `acks` is nil, or the number up to
-which lane c is complete, or `[c, c beyond, b, b beyond]`, where "beyond" is a bit field of the
-packets held beyond a hole (lowest bit = two after the complete ones).
+End-to-end part: a MessagePack list `[cookie, number, acks, message, …]`. `number` counts the
+packets of one lane of a channel from 1 (0: not counted, never resent). `acks` is nil, or the number
+up to which lane c is complete, or `[c, c beyond, b, b beyond]`, where "beyond" is a bit field of
+the packets held beyond a hole (lowest bit = two after the complete ones).
 """
 
 from __future__ import annotations
@@ -34,7 +34,13 @@ from typing import Any
 import msgpack
 
 from meshcore.errors import BadPayloadError, ProtocolError
-from meshcore.protocol.wire.limits import HOP_LIMIT, TRACE_HOPS_MAX, VERSION
+from meshcore.protocol.wire.limits import (
+    HOP_LIMIT,
+    LARGE_BYTES,
+    PACKET_MESSAGES_MAX,
+    TRACE_HOPS_MAX,
+    VERSION,
+)
 from meshcore.protocol.wire.schema import refuse_extension, unpack
 
 PACKET = 32
@@ -58,7 +64,7 @@ CREDIT = 7  # stream, bytes of its responses (or of its payload) that may have b
 # Unnumbered, about the channel itself:
 INIT = 8  # token
 OPEN = 9  # token, cookie
-RESET = 10  # cookie, life of the responder
+RESET = 10  # cookie, life of its sender, what was received ([c, b], True: idle, False: unknown)
 
 # How the payload of CALL, RESULT and ITEM is given:
 INLINE, BODY, NOTHING = 0, 1, 2  # BODY: payload is [content kind, size or nil]; chunks follow
@@ -67,10 +73,14 @@ CONTENT_BYTES, CONTENT_TEXT, CONTENT_VALUE = 0, 1, 2
 # Hints:
 HINT_NO_ROUTE, HINT_FULL, HINT_HOP_LIMIT, HINT_CLIENT_GONE = 1, 2, 3, 4
 
+KEY_BYTES_MAX = 300
+
 _HEAD = struct.Struct(">BBBBIQHHH")
 HEAD_BYTES = _HEAD.size  # 22
 _KEY = struct.Struct(">BQQB")
 _LIST16 = struct.Struct(">BH")
+
+_UNDECODABLE = (ProtocolError, ValueError, TypeError, RecursionError, msgpack.UnpackException)
 
 _packer = msgpack.Packer()
 pack = _packer.pack
@@ -90,9 +100,15 @@ def read_key(key: bytes) -> tuple[int, str, int, str, int]:
         destination = key[_KEY.size + length :].decode("ascii")
     except (struct.error, UnicodeDecodeError) as error:
         raise ProtocolError("malformed key") from error
-    if not source or not destination or len(key) > 300:
+    if role > FROM_RESPONDER or not source or not destination or len(key) > KEY_BYTES_MAX:
         raise ProtocolError("malformed key")
     return role, source, source_life, destination, life
+
+
+def turned(key: bytes) -> bytes:
+    """The key of the other direction."""
+    role, source, source_life, destination, life = read_key(key)
+    return make_key(1 - role, destination, life, source, source_life)
 
 
 def make_head(kind: int, flags: int, key: bytes) -> bytes:
@@ -108,27 +124,86 @@ def key_of(frame: bytes) -> bytes:
 
 
 def end_to_end(frame: bytes, key: bytes) -> tuple[list[Any], list[str] | None]:
-    """The checked frame of the end-to-end part, `[cookie, number, acks, message…]`, and the trace."""
+    """The end-to-end part, `[cookie, number, acks, message…]`, its frame checked; and the trace."""
     start = HEAD_BYTES + len(key)
     trace = None
     if frame[3] & FLAG_TRACE:
         trace, start = _trace(frame, start)
+    packed = memoryview(frame)[start:]
     try:
+        # Headers of lists allocate what they announce: what is inline is smaller than a body.
         part = _unpackb(
-            memoryview(frame)[start:], ext_hook=refuse_extension, strict_map_key=False
+            packed,
+            ext_hook=refuse_extension,
+            strict_map_key=False,
+            max_array_len=LARGE_BYTES,
+            max_map_len=LARGE_BYTES,
         )
-        if (
-            type(part) is not list
-            or len(part) < 3
-            or type(part[0]) is not int
-            or type(part[1]) is not int
-        ):
-            raise ProtocolError("end-to-end part")
-    except ProtocolError:
-        raise
-    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
-        raise ProtocolError("end-to-end part is not MessagePack") from error
+    except _UNDECODABLE:
+        part = _one_by_one(packed)
+    if (
+        type(part) is not list
+        or not 3 <= len(part) <= 3 + PACKET_MESSAGES_MAX
+        or type(part[0]) is not int
+        or type(part[1]) is not int
+    ):
+        raise ProtocolError("end-to-end part")
     return part, trace
+
+
+class Undecodable:
+    """Stands for a message that does not decode: the fields in front of the one that is broken.
+
+    What one user sends (a map whose keys are lists, an extension type) must neither stop the
+    packet that it shares with others, nor leave its own call without an answer.
+    """
+
+    __slots__ = ("fields",)
+
+    def __init__(self, fields: list[Any]) -> None:
+        self.fields = fields
+
+
+def _one_by_one(packed: memoryview) -> list[Any]:
+    """The end-to-end part, with `Undecodable` in place of the messages that do not decode."""
+    try:
+        elements = _elements(packed)
+        part: list[Any] = []
+        for element in elements:
+            try:
+                part.append(unpack(element))
+            except ProtocolError:
+                part.append(Undecodable(_leading(element)))
+    except _UNDECODABLE as error:
+        raise ProtocolError("end-to-end part is not MessagePack") from error
+    return part
+
+
+def _elements(packed: memoryview) -> list[memoryview]:
+    """The packed elements of the packed list `packed`; whatever is in them."""
+    unpacker = msgpack.Unpacker(max_buffer_size=len(packed))
+    unpacker.feed(packed)
+    count = unpacker.read_array_header()
+    if count > 3 + PACKET_MESSAGES_MAX:
+        raise ProtocolError("too many messages")
+    elements = []
+    for _ in range(count):
+        start = unpacker.tell()
+        unpacker.skip()
+        elements.append(packed[start : unpacker.tell()])
+    if unpacker.tell() != len(packed):
+        raise ProtocolError("trailing bytes")
+    return elements
+
+
+def _leading(element: memoryview) -> list[Any]:
+    fields: list[Any] = []
+    try:
+        for field in _elements(element):
+            fields.append(unpack(field))
+    except _UNDECODABLE:
+        return fields
+    return fields
 
 
 def _trace(frame: bytes, start: int) -> tuple[list[str], int]:
@@ -160,14 +235,17 @@ def forwarded(frame: bytes, key: bytes, node_id: str) -> bytes:
     trace, end = _trace(frame, start)
     packed = pack([*trace, node_id])
     length = len(packed).to_bytes(2, "big")
-    return b"".join((frame[:2], bytes((frame[2] - 1,)), frame[3:start], length, packed, frame[end:]))
+    return b"".join(
+        (frame[:2], bytes((frame[2] - 1,)), frame[3:start], length, packed, frame[end:])
+    )
 
 
 def make_hint(source: str, source_life: int, about: bytes, reason: int) -> bytes:
     """A hint to the source of the packet whose key is `about`."""
     _, sender, sender_life, _, _ = read_key(about)
     key = make_key(FROM_RESPONDER, source, source_life, sender, sender_life)
-    return make_head(HINT, 0, key) + pack([reason, about])
+    packed: bytes = pack([reason, about])
+    return make_head(HINT, 0, key) + packed
 
 
 def read_hint(frame: bytes, key: bytes) -> tuple[int, bytes]:

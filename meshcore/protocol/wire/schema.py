@@ -1,7 +1,7 @@
 """Checked decoding: MessagePack lists whose every field has a type and a bound.
 
 A decoder reads positional fields; more fields than it knows are ignored, so that a later version
-can append some. What does not fit raises ProtocolError with a short reason, which becomes a counter.
+can append some. What does not fit raises ProtocolError with a short reason, which is counted.
 """
 
 from __future__ import annotations
