@@ -305,6 +305,7 @@ class Graph:
         for slot in self._idle:
             if slot != self._root and slot not in self._records and not self._mentions[slot]:
                 del self._slots[self._names[slot]]
+                self._names[slot] = ""  # the name may come back in another slot
                 self._free.append(slot)
         self._idle.clear()
 

@@ -208,6 +208,17 @@ def test_invented_names_leave_nothing_behind() -> None:
     graph.check_invariants()
 
 
+def test_a_name_that_comes_back_in_another_slot_keeps_its_entry() -> None:
+    graph = graph_of(state("a", "b"), state("b", "a", "c", "d"))
+    graph.update(state("b", "a"), "b")
+    graph.recompute()  # two slots are free; the last one is taken first
+    graph.update(state("c", "b"), "c")
+    graph.update(state("b", "a", "c"), "b")
+    graph.recompute()
+    graph.check_invariants()
+    assert found(graph, "c").reachable
+
+
 def test_invented_names_cannot_use_up_the_room_of_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert MENTIONED_MAX > 4096
     monkeypatch.setattr("meshcore.protocol.routing.graph.MENTIONED_MAX", 10)
