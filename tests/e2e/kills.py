@@ -24,7 +24,13 @@ from tests.e2e.mesh_processes import NodeProcess, World, eventually
 
 BACK_SECONDS = 2.0  # from `ready` until links and calls are back
 PROMPT_SECONDS = 2.0  # until calls in flight to the victim have failed
-EDGES = [("beta", "gamma"), ("beta", "oscar"), ("delta", "gamma"), ("delta", "oscar"), ("gamma", "lima")]
+EDGES = [
+    ("beta", "gamma"),
+    ("beta", "oscar"),
+    ("delta", "gamma"),
+    ("delta", "oscar"),
+    ("gamma", "lima"),
+]
 PROGRAM = Path(__file__).parent / "programs" / "caller.py"
 
 
@@ -60,7 +66,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Seconds: until calls in flight had failed, and from `ready` until links and calls were back."""
+    """Seconds: until calls in flight had failed; from `ready` until links and calls were back."""
 
     victim: str
     failed_after: float
@@ -70,7 +76,7 @@ class Round:
 
     def __str__(self) -> str:
         return (
-            f"{self.victim}: in flight failed after {self.failed_after:.3f} s; back after its ready:"
+            f"{self.victim}: in flight failed after {self.failed_after:.3f} s; back after ready:"
             f" links {self.links_back_after:.3f} s, calls {self.calls_back_after:.3f} s;"
             f" slowest other call {self.slowest_other:.3f} s"
         )
@@ -143,9 +149,9 @@ async def _lost(oscar: Controller, victim: str) -> float:
     try:
         await oscar.call(victim, "demo:sleep", 60, timeout=60)
     except PeerLostError as error:
-        assert error.node_id == victim
-        assert error.may_have_run
-        return time.monotonic()
+        if (error.node_id, error.may_have_run) == (victim, True):
+            return time.monotonic()
+        raise
     raise AssertionError("the call was answered")
 
 
