@@ -282,7 +282,6 @@ class Driver:
         """
         if self._timer_at - self.now() <= SLACK and not self.mesh.control_touched:
             return
-        self.mesh.control_touched = False
         deadline = self.mesh.next_deadline()
         if deadline is None or deadline >= self._timer_at or self._closed:
             return
@@ -293,8 +292,9 @@ class Driver:
 
     def _on_timer(self) -> None:
         self._timer, self._timer_at = None, float("inf")
-        # What has arrived counts before anybody is judged silent.
-        self.transport.drain()
+        if self.mesh.is_control_due(self.now()):
+            # What has arrived counts before anybody is judged silent.
+            self.transport.drain()
         self.mesh.on_tick(self.now())
         self.flush()
 

@@ -22,7 +22,7 @@ class Clients:
     def __init__(self, roster: Roster, emit: Callable[[Any], None]) -> None:
         self._roster, self._emit = roster, emit
         self._addresses: dict[int, str] = {}  # by link
-        self._changed: dict[str, str] = {}  # node id -> why, if it was removed
+        self.changed: dict[str, str] = {}  # to be told: node id -> why, if it was removed
 
     def __len__(self) -> int:
         return len(self._addresses)
@@ -45,13 +45,13 @@ class Clients:
 
     def note(self, node_ids: Iterable[str], removed: str = "") -> None:
         """These nodes have changed; `removed`: why they are no longer known."""
-        self._changed.update(dict.fromkeys(node_ids, removed))
+        self.changed.update(dict.fromkeys(node_ids, removed))
 
     def tell(self) -> None:
         """The end of a turn: tell what has changed."""
-        if not self._changed:
+        if not self.changed:
             return
-        changed, self._changed = self._changed, {}
+        changed, self.changed = self.changed, {}
         if not self._addresses:
             return
         entries = []

@@ -75,6 +75,7 @@ class Mesh(ControlPlane):
             delivery=delivery,
             forwarding=forwarding,
         )
+        self._control_due: float | None = None
         if identity.listed:  # work for oneself takes the same way as any other
             delivery.on_peer(identity.node_id, identity.life, reachable=True, dead="", now=now)
 
@@ -113,7 +114,7 @@ class Mesh(ControlPlane):
             self.delivery.on_packet(frame, key, body, now)
         else:
             self._on_other_packet(link, lane, frame, key, body, now)
-        if sender is not None and link not in self.clients:
+        if sender is not None and link in self._up:
             effects = self.detector.on_heard(sender, now)
             if effects:
                 self._perform(effects, now)
@@ -147,7 +148,8 @@ class Mesh(ControlPlane):
     def flush(self, now: float) -> None:
         """The end of a turn of the loop: what gathered in it leaves."""
         self.delivery.flush(now)
-        self._flush_control(now)
+        if self._edges_changed or self.clients.changed:
+            self._flush_control(now)
 
     def take(self) -> list[Any]:
         return self.delivery.take()
@@ -230,15 +232,24 @@ class Mesh(ControlPlane):
 
     # Time ------------------------------------------------------------------------------------
 
+    def is_control_due(self, now: float) -> bool:
+        """Whether a tick would concern more than work: then the sockets are drained before."""
+        return self.control_touched or (self._control_due is not None and now >= self._control_due)
+
     def next_deadline(self) -> float | None:
-        work, other = self.delivery.next_deadline(), self._control_deadline()
+        if self.control_touched:
+            self.control_touched = False
+            self._control_due = self._control_deadline()
+        work, other = self.delivery.next_deadline(), self._control_due
         if work is None or other is None:
             return other if work is None else work
         return min(work, other)
 
     def on_tick(self, now: float) -> None:
         """Let everything that is due happen. Drain the sockets before."""
-        self._tick_control(now)
+        if self.is_control_due(now):
+            self.control_touched = True
+            self._tick_control(now)
         self.delivery.on_tick(now)
         self.flush(now)
 
