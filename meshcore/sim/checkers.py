@@ -95,9 +95,7 @@ def one_link_per_pair(world: World) -> list[str]:
     problems: list[str] = []
     for name, others in expected_links(world).items():
         process = world.node(name)
-        peers = [
-            wire.other(wire.end_of(process)).process.name for wire in process.wires.values()
-        ]
+        peers = [wire.other(wire.end_of(process)).process.name for wire in process.wires.values()]
         if sorted(peers) != sorted(others):
             problems.append(f"{name} has wires to {sorted(peers)}, not {sorted(others)}")
     return problems
@@ -131,13 +129,14 @@ def _follow(world: World, process: Process, goal: str) -> str | None:
 
 def quiet(world: World, seconds: float = 5.0) -> list[str]:
     """Nothing but beats is said while nothing happens. Lets that time pass."""
-    before = world.control_sent()
+    before = {process: dict(process.control_sent) for process in world.processes.values()}
     world.run(seconds)
-    said = {
-        kind: count - before.get(kind, 0)
-        for kind, count in world.control_sent().items()
-        if kind != "Beat" and count != before.get(kind, 0)
-    }
+    said: dict[str, int] = {}
+    for process in world.processes.values():
+        for kind, count in process.control_sent.items():
+            more = count - before.get(process, {}).get(kind, 0)
+            if more and kind != "Beat":
+                said[kind] = said.get(kind, 0) + more
     return [f"said in {seconds} quiet seconds: {said}"] if said else []
 
 
@@ -189,8 +188,14 @@ def ended(world: World, *, slack: float = DEADLINE_SLACK) -> list[str]:
     """Every call of a living sender has ended, by its deadline, and no work is left over."""
     problems = [f"{call}: never ended" for call in world.ledger.open_calls()]
     for call in world.ledger.calls:
-        if call.ttl is not None and call.ended and call.ended_at > call.started_at + call.ttl + slack:
-            problems.append(f"{call}: ended {call.ended_at - call.started_at:.2f} s after its start")
+        if (
+            call.ttl is not None
+            and call.ended
+            and call.ended_at > call.started_at + call.ttl + slack
+        ):
+            problems.append(
+                f"{call}: ended {call.ended_at - call.started_at:.2f} s after its start"
+            )
     for process in world.alive():
         left = [stream.message_id for stream in process.work.active]
         if left:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 from zlib import crc32
 
-Event: TypeAlias = tuple[float, int, Callable[..., None], tuple[Any, ...]]
+Event: TypeAlias = tuple[float, int, Callable[..., object], tuple[Any, ...]]
 
 _stamp = struct.Struct("<dQ").pack
 
@@ -27,11 +27,11 @@ class Clock:
         self._heap: list[Event] = []
         self._set = 0
 
-    def after(self, delay: float, action: Callable[..., None], *args: Any) -> None:
+    def after(self, delay: float, action: Callable[..., object], *args: Any) -> None:
         """Call `action(*args)` when `delay` seconds have passed."""
         self.at(self.now + delay, action, *args)
 
-    def at(self, instant: float, action: Callable[..., None], *args: Any) -> None:
+    def at(self, instant: float, action: Callable[..., object], *args: Any) -> None:
         """Call `action(*args)` at an instant; one that is over counts as now."""
         self._set += 1
         heapq.heappush(self._heap, (max(instant, self.now), self._set, action, args))

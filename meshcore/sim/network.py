@@ -55,7 +55,16 @@ class Conditions:
 class End:
     """One end of a wire."""
 
-    __slots__ = ("arrives_at", "free_at", "is_open", "link", "process", "queued", "share", "waiting")
+    __slots__ = (
+        "arrives_at",
+        "free_at",
+        "is_open",
+        "link",
+        "process",
+        "queued",
+        "share",
+        "waiting",
+    )
 
     def __init__(self, process: Process, link: int, share: float) -> None:
         self.process, self.link = process, link
@@ -143,7 +152,11 @@ class Network:
         end.is_open = False
         other = wire.other(end)
         if other.is_open and self._passes(end, other):
-            last = self._clock.now + self._delay_of(end) if hard else max(*end.arrives_at, self._clock.now)
+            last = (
+                self._clock.now + self._delay_of(end)
+                if hard
+                else max(*end.arrives_at, self._clock.now)
+            )
             self._clock.at(last, self._lose, wire, other, "closed by the other side")
         self._forget_if_over(wire)
 
@@ -197,7 +210,10 @@ class Network:
         if conditions.bytes_per_second:
             leaves_at = max(now, end.free_at[lane]) + size / conditions.bytes_per_second
             end.free_at[lane] = leaves_at
-        at = max(end.arrives_at[lane], leaves_at + end.share * conditions.delay + rng.random() * conditions.jitter)
+        at = max(
+            end.arrives_at[lane],
+            leaves_at + end.share * conditions.delay + rng.random() * conditions.jitter,
+        )
         end.arrives_at[lane] = at
         self._clock.at(at, self._arrive, end, other, lane, frames)
 
@@ -270,7 +286,9 @@ class Network:
         if not both or (other.process.is_paused and other.process.paused_at <= since):
             self._lose(wire, end, "heartbeats missed")
             if other.is_open and other.process.is_alive and self._passes(end, other):
-                self._clock.after(self._delay_of(end), self._lose, wire, other, "closed by the other side")
+                self._clock.after(
+                    self._delay_of(end), self._lose, wire, other, "closed by the other side"
+                )
 
     def host_down(self, host: str, *, silent: bool) -> None:
         """The process of a host has ended; `silent`: the whole host is off."""

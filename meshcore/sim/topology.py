@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from itertools import pairwise
 
 Edges = list[tuple[str, str]]
 
@@ -19,7 +20,7 @@ def names(count: int) -> list[str]:
 
 
 def chain(nodes: Sequence[str]) -> Edges:
-    return list(zip(nodes, nodes[1:], strict=False))
+    return list(pairwise(nodes))
 
 
 def ring(nodes: Sequence[str]) -> Edges:
@@ -50,9 +51,7 @@ def random_graph(nodes: Sequence[str], degree: float, rng: random.Random) -> Edg
     return list(edges)
 
 
-def shape(
-    kind: str, nodes: Sequence[str], rng: random.Random, *, both_ways: float = 0.0
-) -> Edges:
+def shape(kind: str, nodes: Sequence[str], rng: random.Random, *, both_ways: float = 0.0) -> Edges:
     """The edges of one of `SHAPES`, in any order and direction.
 
     Args:

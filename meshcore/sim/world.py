@@ -252,16 +252,6 @@ class World:
         faults = "; ".join(f"{at:.2f} {what}" for at, what in self.log[-12:])
         return f"simulation of seed {self.seed} at {self.clock.now:.3f} s; faults: {faults or '-'}"
 
-    # Traffic ---------------------------------------------------------------------------------
-
-    def control_sent(self) -> dict[str, int]:
-        """Control messages sent so far by the living, by kind."""
-        total: dict[str, int] = {}
-        for process in self.alive():
-            for kind, count in process.control_sent.items():
-                total[kind] = total.get(kind, 0) + count
-        return total
-
     def counters(self) -> dict[str, int]:
         """What the living counted, by reason."""
         total: dict[str, int] = {}

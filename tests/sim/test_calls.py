@@ -167,7 +167,10 @@ def test_a_burst_of_calls_travels_together_and_none_is_lost() -> None:
 def test_a_node_may_call_itself_while_it_has_no_link() -> None:
     world = World(seed=7)
     world.add("alone")
-    calls = [world.call("alone", "alone", "test:items", 600), world.call("alone", "alone", "test:fail")]
+    calls = [
+        world.call("alone", "alone", "test:items", 600),
+        world.call("alone", "alone", "test:fail"),
+    ]
     world.run(1.0)
     assert calls[0].succeeded
     assert calls[1].code == 1

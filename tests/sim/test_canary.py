@@ -18,6 +18,7 @@ from meshcore.sim import checkers, topology
 from meshcore.sim.network import Conditions
 from meshcore.sim.world import World
 
+SEEDS = range(1, 5)
 Plant = Callable[[pytest.MonkeyPatch], None]
 LOSSY = Conditions(delay=0.005, packet_loss=0.05, duplication=0.2, news_loss=0.1)
 
@@ -54,7 +55,7 @@ def run_of(world: World) -> list[str]:
     if not hanging.ended:
         problems.append(f"{hanging}: its recipient is gone")
     world.cut("n00", "n01")
-    world.run(6.0)
+    world.run(5.0)  # not so long that the leaf is removed, and its next life a new node
     world.network.conditions = Conditions()  # two lost beats make a neighbour SLOW, rightly
     world.run(3.0)
     problems += checkers.agreement(world) + checkers.routes(world)
@@ -126,8 +127,9 @@ PLANTS: list[Plant] = [
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__)
 def test_a_planted_bug_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
-    assert found_by(World(seed=1, check_every=5))
+    assert any(found_by(World(seed, check_every=5)) for seed in SEEDS)
 
 
-def test_nothing_is_found_where_nothing_is_planted() -> None:
-    assert found_by(World(seed=1, check_every=5)) == []
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_is_found_where_nothing_is_planted(seed: int) -> None:
+    assert found_by(World(seed, check_every=5)) == []

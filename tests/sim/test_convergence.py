@@ -113,7 +113,7 @@ def test_a_link_that_is_dialled_no_more_is_taken_out_of_every_table() -> None:
 
 def test_a_node_that_leaves_is_removed_at_once_and_exactly_once() -> None:
     world = World(seed=10)
-    world.build(topology.ring(topology.names(5)) + [("n02", "leaf")])
+    world.build([*topology.ring(topology.names(5)), ("n02", "leaf")])
     world.run(2.0)
     for name in ("leaf", "n00"):
         world.stop(name)

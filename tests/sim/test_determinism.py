@@ -1,4 +1,4 @@
-"""One seed is one run, event by event, whatever else the process has done or salts its hashes with."""
+"""One seed is one run, event by event, however the process salts its hashes."""
 
 from __future__ import annotations
 

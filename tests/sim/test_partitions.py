@@ -1,4 +1,4 @@
-"""Partitions and their end: each side is sane alone, they merge, calls work again, and it is quiet."""
+"""Partitions and their end: each side is sane alone, they merge, and it is quiet again."""
 
 from __future__ import annotations
 

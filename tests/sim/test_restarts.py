@@ -55,7 +55,10 @@ def test_a_killed_recipient_is_lost_within_a_second_everywhere(victim: str) -> N
 @pytest.mark.parametrize("relay", ["b", "c", "d"])
 def test_calls_over_a_killed_relay_go_on_or_are_held_until_it_is_back(relay: str) -> None:
     world = diamond()
-    calls = [world.call("a", "leaf", "test:items", 20_000), world.call("leaf", "a", "test:later", 1.0)]
+    calls = [
+        world.call("a", "leaf", "test:items", 20_000),
+        world.call("leaf", "a", "test:later", 1.0),
+    ]
     world.run(0.005)
     world.crash(relay)
     world.run(0.8)

@@ -7,13 +7,19 @@ import pytest
 from meshcore.sim.swarm import Swarm
 
 SEEDS = range(100, 150)
-# Seeds that found something, with what it was.
-FOUND: dict[int, str] = {}
+# Seeds that found something, with what it was; they run as long as they did then.
+FOUND = {
+    246: "a busy channel was given up at one end only, and its calls ran again",
+    265: "the same, as news of an older life with a greater incarnation came in between",
+    271: "the same, with a response that was not acknowledged",
+    324: "a name that came back in another slot of the graph lost its route",
+    397: "as 246, by a pause",
+}
 
 
 @pytest.mark.parametrize("seed", [*SEEDS, *FOUND])
 def test_no_mixture_of_faults_breaks_a_promise(seed: int) -> None:
-    swarm = Swarm(seed, seconds=8.0)
+    swarm = Swarm(seed, seconds=20.0 if seed in FOUND else 8.0)
     try:
         problems = swarm.run()
     except AssertionError as error:
