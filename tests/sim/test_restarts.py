@@ -190,6 +190,20 @@ def test_lost_data_and_a_clock_set_back_are_found_out_and_outbid() -> None:
     assert settle(world) == []
 
 
+def test_a_life_that_was_known_by_its_link_alone_is_outbid_too() -> None:
+    """Its neighbour never got a record of it, but took its next life, of a smaller incarnation."""
+    world = World(seed=11, conditions=Conditions(delay=0.05))
+    world.build([("a", "b")])
+    a = world.node("a").mesh
+    world.run_until(lambda: a.roster.get("b") is not None, within=1.0)
+    assert a.database.link_state("b") is None
+    world.crash("b")
+    world.run(0.2)
+    world.restart("b", keep_data=False, clock_back=True)
+    world.run(15.0)
+    assert checkers.settled(world) == []
+
+
 def test_a_second_process_of_the_same_id_is_refused_and_the_first_goes_on() -> None:
     world = diamond(seed=8)
     first = world.node("leaf")

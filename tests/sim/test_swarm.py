@@ -14,6 +14,7 @@ FOUND = {
     271: "the same, with a response that was not acknowledged",
     324: "a name that came back in another slot of the graph lost its route",
     397: "as 246, by a pause",
+    678: "a life that was known by its link alone was followed by a smaller incarnation",
 }
 
 

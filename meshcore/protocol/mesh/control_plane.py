@@ -116,6 +116,10 @@ class ControlPlane:
 
     def _known_of(self, node_id: str) -> tuple[int, int] | None:
         incarnation = self.database.incarnation_of(node_id)
+        entry = self.roster.get(node_id)
+        # A link tells of a life before its record comes, or without that it ever does.
+        if entry is not None and (incarnation is None or entry.incarnation > incarnation):
+            return entry.incarnation, entry.life
         if incarnation is None:
             return None
         record = self.database.link_state(node_id)
