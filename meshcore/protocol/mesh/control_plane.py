@@ -116,14 +116,12 @@ class ControlPlane:
 
     def _known_of(self, node_id: str) -> tuple[int, int] | None:
         incarnation = self.database.incarnation_of(node_id)
-        entry = self.roster.get(node_id)
-        # A link tells of a life before its record comes, or without that it ever does.
-        if entry is not None and (incarnation is None or entry.incarnation > incarnation):
-            return entry.incarnation, entry.life
-        if incarnation is None:
-            return None
         record = self.database.link_state(node_id)
-        return incarnation, 0 if record is None else record.life
+        known = None if incarnation is None else (incarnation, 0 if record is None else record.life)
+        entry = self.roster.get(node_id)  # a link tells of a life before its record comes
+        if entry is not None and (known is None or entry.incarnation > known[0]):
+            known = entry.incarnation, entry.life
+        return known
 
     # Messages --------------------------------------------------------------------------------
 
