@@ -145,7 +145,7 @@ class Node:
             clock=driver.now,
         )
         self._serving.connect(self._executor)
-        driver.server, driver.caller = self._serving, self._calls
+        driver.connect(self._serving, self._calls)
         Answers(self, driver, self._serving, self._executor).register()
 
     def _new_spool(self) -> Spool:

@@ -37,7 +37,7 @@ from meshcore.protocol.delivery.outputs import (
     WRITABLE,
     Failure,
 )
-from meshcore.protocol.delivery.streams import ClientStream, message_id
+from meshcore.protocol.delivery.streams import ClientStream, calls_prefix
 from meshcore.protocol.wire.limits import CHUNK_BYTES_MAX
 from meshcore.protocol.wire.packet import CONTENT_BYTES
 from meshcore.runtime.driver import Driver
@@ -156,8 +156,8 @@ class Calls:
         return call.channel.streams.get(call.number) is call
 
     def message_id(self, call: ClientStream) -> str:
-        mesh = self._driver.mesh
-        return message_id(self._delivery.address, mesh.identity.life, call.number)
+        life = self._driver.mesh.identity.life
+        return f"{calls_prefix(self._delivery.address, life)}{call.number}"
 
     def cancel(
         self, call: ClientStream, code: int = Code.CANCELLED, text: str = "cancelled"

@@ -93,8 +93,7 @@ class Driver:
         self.mesh = mesh
         self.now = time.monotonic  # a loop's own clock may stand still during its turn
         self._owner = owner
-        self.server: Server | None = None
-        self.caller: Caller | None = None
+        self._take = mesh.take
         self.transport = make_transport(loop, self)
         self.counters: dict[str, int] = {}
         self._in_turn = False  # a drain is under way: what is said now leaves at its end
@@ -105,6 +104,12 @@ class Driver:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
         self._control = self._make_control()
+
+    def connect(self, server: Server, caller: Caller) -> None:
+        """Who answers and who calls; before the first frame."""
+        self._server, self._caller = server, caller
+        self._serve = server.on_call
+        self._tell_caller = caller.on_output
 
     # Inputs from the transport ---------------------------------------------------------------
 
@@ -117,7 +122,10 @@ class Driver:
 
     def on_drained(self) -> None:
         self._in_turn = False
-        self.flush()
+        if self._flush_due or self.mesh.is_flush_due():
+            self.flush()
+        else:
+            self._arm()
 
     def on_news(self, link: int, data: bytes) -> None:
         self.mesh.on_news(link, data[1:], self.now())
@@ -175,33 +183,37 @@ class Driver:
             return
         self._performing = True
         try:
-            while outputs := self.mesh.take():
+            while outputs := self._take():
                 for output in outputs:
                     if type(output) is not tuple:
                         self._control[type(output)](output)
-                    elif output[0] == VALUE and output[2] == 1:  # nearly every response
+                        continue
+                    tag = output[0]
+                    if tag == CALL:
+                        self._serve(output[1], output[2], output[3], output[4], output[5])
+                    elif tag == VALUE and output[2] == 1:  # nearly every response
                         token = output[1].token
                         if type(token) is not _Future:
                             self._tell_caller(output[1], output)
                         elif not token.done():
                             token.set_result(None if output[3] is NO_PAYLOAD else output[3])
+                    elif tag == SEND:
+                        self._send_packet(output)
                     else:
                         self._perform_work(output)
         finally:
             self._performing = False
 
+    def _send_packet(self, output: tuple[Any, ...]) -> None:
+        _, link, lane, frames = output
+        if link == LOOPBACK:
+            self.loop.call_soon(self._on_loopback, lane, frames)
+        elif not self.transport.send(link, lane, frames):
+            self.mesh.on_send_failed(frames[0], self.now())
+
     def _perform_work(self, output: tuple[Any, ...]) -> None:
         tag = output[0]
-        if tag == SEND:
-            _, link, lane, frames = output
-            if link == LOOPBACK:
-                self.loop.call_soon(self._on_loopback, lane, frames)
-            elif not self.transport.send(link, lane, frames):
-                self.mesh.on_send_failed(frames[0], self.now())
-        elif tag == CALL:
-            assert self.server is not None
-            self.server.on_call(output[1], output[2], output[3], output[4], output[5])
-        elif tag in (VALUE, ITEM, BODY, CHUNK, FAILED):
+        if tag in (VALUE, ITEM, BODY, CHUNK, FAILED):
             self._tell_caller(output[1], output)
         elif tag == COUNT:
             self.count(output[1])
@@ -209,8 +221,7 @@ class Driver:
             self._perform_serving(output)
 
     def _perform_serving(self, output: tuple[Any, ...]) -> None:
-        server = self.server
-        assert server is not None
+        server = self._server
         tag = output[0]
         if tag == CALL_BODY:
             server.on_call_body(output[1], output[2], output[3], output[4], output[5])
@@ -223,10 +234,6 @@ class Driver:
                 server.on_writable(output[1])
             else:
                 self._tell_caller(output[1], output)
-
-    def _tell_caller(self, call: ClientStream, output: tuple[Any, ...]) -> None:
-        assert self.caller is not None
-        self.caller.on_output(call, output)
 
     # Effects of the control plane ------------------------------------------------------------
 

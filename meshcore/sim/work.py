@@ -29,7 +29,7 @@ from meshcore.protocol.delivery.outputs import (
     VALUE,
     WRITABLE,
 )
-from meshcore.protocol.delivery.streams import ClientStream, ServerStream, message_id
+from meshcore.protocol.delivery.streams import ClientStream, ServerStream, calls_prefix
 
 if TYPE_CHECKING:
     from meshcore.sim.process import Process
@@ -146,7 +146,7 @@ class Work:
             self._end(call, error.code, error.message, error.may_have_run)
         else:
             call.stream = stream
-            call.message_id = message_id(process.name, process.life, stream.number)
+            call.message_id = f"{calls_prefix(process.name, process.life)}{stream.number}"
         return call
 
     def cancel(self, call: Call) -> None:

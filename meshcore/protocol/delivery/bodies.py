@@ -28,6 +28,9 @@ class Fed:
     size: int | None
 
 
+MAY_BE_LARGE = frozenset({bytes, bytearray, memoryview, str, Fed})
+
+
 def is_large(payload: Any) -> bool:
     """Whether a payload needs a body of its own, as far as that can be told without packing it."""
     return type(payload) in (bytes, bytearray, memoryview, str) and len(payload) >= LARGE_BYTES

@@ -19,6 +19,7 @@ from meshcore.identity import owner_of
 from meshcore.protocol.delivery.bodies import Outgoing, Stream
 from meshcore.protocol.delivery.lane import Lane
 from meshcore.protocol.delivery.outputs import SEND, Output
+from meshcore.protocol.delivery.streams import calls_prefix
 from meshcore.protocol.wire import packet
 from meshcore.protocol.wire.limits import PACKET_BYTES_MAX, PACKET_MESSAGES_MAX
 
@@ -42,6 +43,7 @@ class Channel:
         "armed",
         "backlog_bytes",
         "bodies",
+        "calls_prefix",
         "cookie",
         "dirty",
         "key_in",
@@ -78,6 +80,7 @@ class Channel:
         self.cookie: int | None = None
         self._cookie_packed = b"\x00"
         self.key_in = self.key_out = b""
+        self.calls_prefix = ""  # of the message ids of the calls that come in
         self._heads = (b"", b"")
         self.lanes = (Lane(WINDOW_BYTES[0]), Lane(WINDOW_BYTES[1]))
         self.outboxes: tuple[deque[bytes], deque[bytes]] = (deque(), deque())
@@ -103,6 +106,8 @@ class Channel:
         back = packet.FROM_RESPONDER - self.role
         self.key_out = packet.make_key(self.role, own_address, own_life, self.address, life)
         self.key_in = packet.make_key(back, self.address, life, own_address, own_life)
+        if self.role == packet.FROM_RESPONDER:
+            self.calls_prefix = calls_prefix(self.address, life)
         self._heads = (
             packet.make_head(packet.PACKET, 0, self.key_out),
             packet.make_head(packet.PACKET, packet.FLAG_BULK, self.key_out),

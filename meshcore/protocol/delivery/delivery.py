@@ -58,6 +58,11 @@ class Delivery:
         self.has_room = self._responder.has_room
 
     @property
+    def is_flush_due(self) -> bool:
+        """Something waits for the end of the turn."""
+        return self._board.flush_due
+
+    @property
     def address(self) -> str:
         return self._board.address
 

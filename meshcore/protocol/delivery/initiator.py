@@ -11,7 +11,7 @@ from typing import Any
 
 from meshcore.errors import BusyError, Code, UnknownNodeError, UnreachableError
 from meshcore.identity import owner_of
-from meshcore.protocol.delivery.bodies import Fed, Outgoing, body_of, is_large
+from meshcore.protocol.delivery.bodies import MAY_BE_LARGE, Fed, Outgoing, body_of, is_large
 from meshcore.protocol.delivery.channel import OPEN, OPENING, WAITING, Channel
 from meshcore.protocol.delivery.incoming import Incoming, value_of
 from meshcore.protocol.delivery.outputs import FAILED, VALUE, WRITABLE, Failure
@@ -65,20 +65,21 @@ class Initiator:
             raise BusyError(f"{CALLS_MAX} calls are under way in this node", may_have_run=False)
         number = self._next_number
         body: list[Any] | None = None
-        head = [packet.CALL, number, directive, None if ttl is None else max(1, int(ttl * 1000))]
-        if type(payload) is Fed or is_large(payload):
+        head = (packet.CALL, number, directive, None if ttl is None else int(ttl * 1000) or 1)
+        if type(payload) in MAY_BE_LARGE and (type(payload) is Fed or is_large(payload)):
             body = []
         else:
-            message = packet.pack_message([*head, packet.INLINE, payload])
+            message = packet.pack_message((*head, packet.INLINE, payload))
             if len(message) >= LARGE_BYTES:
                 body = []
         if body is not None:
             content, size, body = body_of(payload)
-            message = packet.pack_message([*head, packet.BODY, [content, size]])
+            message = packet.pack_message((*head, packet.BODY, [content, size]))
             lane = 1
         self._next_number = number + 1
-        stream = ClientStream(number, channel, directive, token, lane=lane, ttl=ttl)
-        stream.message = message
+        stream = ClientStream(
+            number, channel, directive, token, lane=lane, ttl=ttl, message=message
+        )
         channel.streams[number] = stream
         channel.used_at = now
         self.streams += 1

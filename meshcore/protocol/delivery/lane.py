@@ -111,6 +111,16 @@ class Lane:
         if complete >= self.next_number:
             return []
         in_flight = self.in_flight
+        if complete == self._lowest and not beyond and not self._presumed_lost_before:
+            # Nearly every ack: the one packet that is in flight, or the oldest of them.
+            sent = in_flight.get(complete)
+            if sent is not None and not sent.resent and self.window == self.window_max:
+                del in_flight[complete]
+                self._lowest = complete + 1
+                self.in_flight_bytes -= sent.size
+                self.backoff = 1.0
+                self._sample(now - sent.sent_at)
+                return _ALONE
         acked: list[Sent] = []
         if complete >= self._lowest:
             for number in range(self._lowest, complete + 1):

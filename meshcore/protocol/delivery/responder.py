@@ -10,7 +10,7 @@ from typing import Any
 
 from meshcore.errors import Code, ProtocolError
 from meshcore.identity import is_directive
-from meshcore.protocol.delivery.bodies import Fed, Outgoing, body_of, is_large
+from meshcore.protocol.delivery.bodies import MAY_BE_LARGE, Fed, Outgoing, body_of, is_large
 from meshcore.protocol.delivery.channel import CLOSED, Channel
 from meshcore.protocol.delivery.outputs import (
     CALL,
@@ -26,6 +26,7 @@ from meshcore.protocol.delivery.switchboard import Switchboard
 from meshcore.protocol.wire import packet
 from meshcore.protocol.wire.limits import CHUNK_BYTES_MAX, LARGE_BYTES
 
+DIRECTIVES_MAX = 1024  # remembered as well formed
 CHANNELS_MAX = 4096  # opened by others; beyond it the longest idle one makes room
 CHANNELS_EVICTED = 64  # idle ones at once, so that a flood of new ones costs little
 PROBE_INTERVAL = 60.0  # seconds; also of looking whether a channel is idle
@@ -45,6 +46,7 @@ class Responder:
         self._last_cookie = 0
         self._abandoned: dict[int, list[int]] = {}  # by cookie: packets received on each lane
         self._forgotten_to = 0  # of cookies up to this one it is not known how they ended
+        self._directives: dict[str, None] = {}  # known to be well formed
         self._fresh: list[ServerStream] = []  # calls of this turn that have a ttl
         self._fresh_ttls: list[float] = []
         self.streams = 0
@@ -175,9 +177,10 @@ class Responder:
         if ttl is not None:
             self._fresh.append(stream)
             self._fresh_ttls.append(now + ttl)
+            self._board.flush_due = True
         if len(channel.streams) > STREAMS_MAX:
             self.fail(stream, code=Code.BUSY, message="too many calls at once", may_have_run=False)
-        elif not is_directive(directive):
+        elif directive not in self._directives and not self._is_directive(directive):
             text = f"{directive[:130]!r} is no directive; expected namespace:action"
             self.fail(stream, code=Code.UNKNOWN_DIRECTIVE, message=text, may_have_run=False)
         elif mode == packet.INLINE:
@@ -189,6 +192,15 @@ class Responder:
             stream.offset = 0
             channel.bodies += 1
             self._board.out.append((CALL_BODY, stream, directive, (content, size), ttl, trace))
+
+    def _is_directive(self, text: str) -> bool:
+        """Whether it has the form of one; those that have are remembered."""
+        good = is_directive(text)
+        if good:
+            if len(self._directives) >= DIRECTIVES_MAX:
+                self._directives.clear()
+            self._directives[text] = None
+        return good
 
     def _begin(self, channel: Channel, number: int, directive: str, now: float) -> ServerStream:
         stream = ServerStream(number, channel, directive)
@@ -251,7 +263,7 @@ class Responder:
             return self._item(stream, serial, value)
         if value is NO_PAYLOAD:
             message = packet.pack([packet.RESULT, stream.number, serial, packet.NOTHING, None])
-        elif type(value) is Fed or is_large(value):
+        elif type(value) in MAY_BE_LARGE and (type(value) is Fed or is_large(value)):
             return self._body(stream, serial, value, packet.RESULT)
         else:
             fields = [packet.RESULT, stream.number, serial, packet.INLINE, value]

@@ -17,32 +17,23 @@ ITEM_BYTES = 32  # what a small response costs of the credit besides its payload
 
 
 class ClientStream:
-    """The initiator's end: who waits, and which response comes next."""
+    """The initiator's end: who waits, and which response comes next.
 
-    __slots__ = (
-        "body",
-        "body_offset",
-        "body_serial",
-        "bucket",
-        "channel",
-        "consumed",
-        "credit",
-        "directive",
-        "expected",
-        "final_serial",
-        "held",
-        "held_count",
-        "lane",
-        "message",
-        "number",
-        "outgoing",
-        "position",
-        "received",
-        "returned",
-        "sent_bytes",
-        "token",
-        "ttl",
-    )
+    Defaults stand in the class: most calls are over before they need any of it.
+    """
+
+    position = 0  # in its outbox, to tell whether it was ever sent; 0: traced
+    body: list[Any] | None = None  # the payload to repeat; empty where it was `Fed`
+    bucket: dict[Any, None] | None = None  # of the wheel, where it has a deadline
+    expected = 1  # the serial of the next response
+    held: dict[int, list[tuple[Any, bool]]] | None = None  # responses that came early
+    held_count = 0
+    body_serial = body_offset = 0  # of the body that comes in (0: none), and so far
+    final_serial = 0  # of a body that is the last response
+    received = consumed = returned = 0  # bytes of responses
+    credit = STREAM_CREDIT  # bytes of the payload that may be sent
+    sent_bytes = 0
+    outgoing: Outgoing | None = None
 
     def __init__(
         self,
@@ -53,6 +44,7 @@ class ClientStream:
         *,
         lane: int,
         ttl: float | None,
+        message: bytes,
     ) -> None:
         self.number = number
         self.channel = channel
@@ -60,55 +52,26 @@ class ClientStream:
         self.token = token
         self.lane = lane
         self.ttl = ttl  # seconds, as the caller set it
-        self.message = b""  # the packed call, to repeat it
-        self.position = 0  # in its outbox, to tell whether it was ever sent; 0: traced
-        self.body: list[Any] | None = None  # the payload to repeat; empty where it was `Fed`
-        self.bucket: dict[Any, None] | None = None  # of the wheel, where it has a deadline
-        self.expected = 1  # the serial of the next response
-        self.held: dict[int, list[tuple[Any, bool]]] | None = None  # responses that came early
-        self.held_count = 0
-        self.body_serial = self.body_offset = 0  # of the body that comes in (0: none), and so far
-        self.final_serial = 0  # of a body that is the last response
-        self.received = self.consumed = self.returned = 0  # bytes of responses
-        self.credit = STREAM_CREDIT  # bytes of the payload that may be sent
-        self.sent_bytes = 0
-        self.outgoing: Outgoing | None = None
+        self.message = message  # the packed call, to repeat it
 
 
 class ServerStream:
     """The responder's end: what an action is given to respond on."""
 
-    __slots__ = (
-        "bucket",
-        "channel",
-        "consumed",
-        "credit",
-        "directive",
-        "done",
-        "final",
-        "number",
-        "offset",
-        "outgoing",
-        "returned",
-        "sent_bytes",
-        "serial",
-        "work",
-    )
+    serial = 0  # of the last response
+    done = False  # no response may follow
+    bucket: dict[Any, None] | None = None
+    credit = STREAM_CREDIT  # bytes of responses that may be sent
+    sent_bytes = 0
+    outgoing: Outgoing | None = None
+    final = False  # the body under way is the last response
+    offset = -1  # of the next chunk of the call's body; -1: none is expected
+    consumed = returned = 0  # bytes of the call's body
 
     def __init__(self, number: int, channel: Channel, directive: str) -> None:
         self.number = number
         self.channel = channel
         self.directive = directive
-        self.serial = 0  # of the last response
-        self.done = False  # no response may follow
-        self.bucket: dict[Any, None] | None = None
-        self.credit = STREAM_CREDIT  # bytes of responses that may be sent
-        self.sent_bytes = 0
-        self.outgoing: Outgoing | None = None
-        self.final = False  # the body under way is the last response
-        self.offset = -1  # of the next chunk of the call's body; -1: none is expected
-        self.consumed = self.returned = 0  # bytes of the call's body
-        self.work: object = None  # the shell's own record of the running work
 
     @property
     def sender(self) -> str:
@@ -117,8 +80,9 @@ class ServerStream:
     @property
     def message_id(self) -> str:
         """The same text as at the sender, though it never crosses the wire."""
-        return message_id(self.channel.address, self.channel.life, self.number)
+        return f"{self.channel.calls_prefix}{self.number}"
 
 
-def message_id(address: str, life: int, number: int) -> str:
-    return f"{address}-{life:016x}-{number}"
+def calls_prefix(address: str, life: int) -> str:
+    """What the message ids of an initiator's calls begin with; the stream's number follows."""
+    return f"{address}-{life:016x}-"

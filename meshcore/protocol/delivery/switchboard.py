@@ -33,6 +33,7 @@ class Switchboard:
         self.wheel = Wheel()
         self.timers: Timers[tuple[str, Any, int]] = Timers()
         self.dirty: list[Channel] = []
+        self.flush_due = False  # something leaves at the next flush
         self.ack_pending: list[Channel] = []
         self.ack_hurried: dict[Channel, None] = {}
 
@@ -44,11 +45,12 @@ class Switchboard:
     def mark(self, channel: Channel) -> None:
         """Something waits in this channel; it is sent at the next `flush`."""
         if not channel.dirty:
-            channel.dirty = True
+            channel.dirty = self.flush_due = True
             self.dirty.append(channel)
 
     def flush(self, now: float) -> None:
         """Send what the turn gathered, and acks that cannot wait."""
+        self.flush_due = False
         if self.dirty:
             dirty, self.dirty = self.dirty, []
             for channel in dirty:
@@ -108,6 +110,7 @@ class Switchboard:
         """Acknowledge at the end of the turn: a quarter of a window came in, a hole is open, or the
         sender repeats itself. Waiting would stall it."""
         self.ack_hurried[channel] = None
+        self.flush_due = True
 
     def owe_ack(self, channel: Channel, now: float) -> None:
         if not channel.ack_listed:

@@ -15,7 +15,7 @@ node, is told by it whom there is, and sends everything over it.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -76,6 +76,7 @@ class Mesh(ControlPlane):
             forwarding=forwarding,
         )
         self._control_due: float | None = None
+        self.take: Callable[[], list[Any]] = delivery.take
         if identity.listed:  # work for oneself takes the same way as any other
             delivery.on_peer(identity.node_id, identity.life, reachable=True, dead="", now=now)
 
@@ -151,8 +152,9 @@ class Mesh(ControlPlane):
         if self._edges_changed or self.clients.changed:
             self._flush_control(now)
 
-    def take(self) -> list[Any]:
-        return self.delivery.take()
+    def is_flush_due(self) -> bool:
+        """Something waits for the end of the turn."""
+        return bool(self.delivery.is_flush_due or self._edges_changed or self.clients.changed)
 
     # Links, as the shell reports them ----------------------------------------------------------
 

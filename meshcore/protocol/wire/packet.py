@@ -261,7 +261,7 @@ def read_hint(frame: bytes, key: bytes) -> tuple[int, bytes]:
     return values[0], values[1]
 
 
-def pack_message(fields: list[Any]) -> bytes:
+def pack_message(fields: Any) -> bytes:
     """One message; BadPayloadError where the payload in it cannot be encoded."""
     try:
         packed: bytes = pack(fields)
