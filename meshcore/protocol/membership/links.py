@@ -254,10 +254,12 @@ class Links:
     def dials(self, now: float) -> tuple[DialStatus, ...]:
         return self._dialling.snapshot(now)
 
-    def link_to(self, node_id: str) -> int | None:
-        """The link that serves the pair with this node, None where none is up."""
+    def link_to(self, node_id: str, life: int | None = None) -> int | None:
+        """The link that serves the pair with this node (with this life of it), None without one."""
         pair = self._table.pairs.get(node_id)
-        return None if pair is None or pair.current is None else pair.current.number
+        if pair is None or pair.current is None or life not in (None, pair.life):
+            return None
+        return pair.current.number
 
     def link_of_client(self, address: str) -> int | None:
         """The link of an ephemeral client that is attached here (`node~nonce`)."""

@@ -374,7 +374,7 @@ class ControlPlane:
         record = self.database.link_state(effect.origin)
         self.routing.on_changed(effect.origin, record, now)
         if record is not None and record.left and effect.origin != self._node_id:
-            link = self.links.link_to(effect.origin)
+            link = self.links.link_to(effect.origin, record.life)
             if link is not None:
                 self._emit(Send(link, control.LeaveAck(self._node_id)))
                 self._perform(self.detector.on_left(effect.origin), now)
