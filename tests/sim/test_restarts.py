@@ -7,6 +7,7 @@ import random
 import pytest
 
 from meshcore.errors import Code
+from meshcore.protocol.view import NodeStatus
 from meshcore.sim import checkers, topology
 from meshcore.sim.network import Conditions
 from meshcore.sim.work import Call
@@ -202,6 +203,40 @@ def test_a_life_that_was_known_by_its_link_alone_is_outbid_too() -> None:
     world.restart("b", keep_data=False, clock_back=True)
     world.run(15.0)
     assert checkers.settled(world) == []
+
+
+def outbid(world: World) -> None:
+    """Let b come back with a small number at a, which has forgotten what c still remembers."""
+    world.build([("a", "b"), ("a", "c")])
+    world.run(2.0)
+    world.stop("b")
+    world.run(1.0)
+    world.crash("a")
+    world.restart("a")
+    world.run(2.0)
+    world.restart("b", keep_data=False, clock_back=True)
+    world.run(3.0)
+    assert world.node("b").incarnation > 1
+
+
+def test_the_last_word_of_an_older_life_does_not_end_a_newer_one() -> None:
+    world = World(seed=12)
+    outbid(world)
+    assert checkers.settled(world) == []
+
+
+def test_a_neighbour_that_took_a_greater_incarnation_is_still_watched() -> None:
+    world = World(seed=13)
+    outbid(world)
+    told = len(world.node("a").events)
+    world.pause("b", 1.6)
+    world.run(1.5)
+    assert world.node("a").mesh.roster.get("b").status is NodeStatus.SLOW
+    world.run(1.0)
+    assert world.node("a").mesh.roster.get("b").status is NodeStatus.ALIVE
+    names = [type(event).__name__ for event in world.node("a").events[told:]]
+    assert names.count("StatusChanged") == 2
+    assert "Restarted" not in names
 
 
 def test_a_second_process_of_the_same_id_is_refused_and_the_first_goes_on() -> None:

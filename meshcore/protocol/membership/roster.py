@@ -192,12 +192,15 @@ class Roster:
         events: list[RosterEvent],
     ) -> KnownNode | None:
         """The node to which news of this life applies; None where the news is stale."""
-        left = self._left.get(node_id)
+        left, node = self._left.get(node_id), self._nodes.get(node_id)
         if node_id == self._node_id or (left is not None and (incarnation, life) == left):
             return None
+        if node is not None and node.life == life:
+            # A life may take a greater number; its link goes on naming the one it came with.
+            node.incarnation = max(node.incarnation, incarnation)
+            return node
         if left is not None and incarnation < left[0]:
             return None
-        node = self._nodes.get(node_id)
         if node is None:
             if not add or len(self._nodes) >= NODES_MAX:
                 return None
@@ -205,7 +208,7 @@ class Roster:
             events.append(Added(node_id, incarnation, life))
         elif incarnation < node.incarnation:
             return None
-        elif (incarnation, life) != (node.incarnation, node.life):
+        else:
             self._restart(node, incarnation, life, events)
         return node
 
