@@ -291,6 +291,8 @@ def test_the_hop_header_has_the_lengths_of_the_code() -> None:
     assert sum(int(row[1]) for row in rows[:8]) == packet.HEAD_BYTES
     key = table(PROTOCOL, "offset", "bytes", "field", nth=1)
     assert packet.make_key(0, "a", 1, "b", 2)[int(key[-1][0]) :] == b"ab"
+    ends = [int(row[0]) + int(row[1]) for row in key[:-1]]
+    assert ends == [int(row[0]) for row in key[1:]]
 
 
 @pytest.mark.parametrize(
