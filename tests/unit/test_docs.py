@@ -46,7 +46,7 @@ DOCUMENTS = sorted(
 BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->"
 SCRIPT_FLAGS = {"--write", "--quick", "--assert", "--only", "--json"}  # not of meshctl
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_COMMAND_LINE = re.compile(r"(?:^|[\s/=])meshctl((?: [^#|>&]*)?)(?:[#|>&]|$)")
+_COMMAND_LINE = re.compile(r"(?:^|[\s/=])meshctl((?: [a-z-][^#|>&]*)?)(?:[#|>&]|$)")
 
 
 # -- Markdown, as far as needed --------------------------------------------------------------------
@@ -120,7 +120,7 @@ def test_every_link_leads_somewhere(path: Path) -> None:
 
 def _command(words: list[str]) -> tuple[click.Command, list[str]] | None:
     """The command that these words call, and its arguments; None where it is a placeholder."""
-    if not words or words[0] in ("COMMAND", "(uses") or words[0].startswith("-"):
+    if not words or words[0] == "COMMAND" or words[0].startswith("-"):
         return None
     context = click.Context(cli)
     found = cli.get_command(context, words[0])  # type: ignore[attr-defined]
