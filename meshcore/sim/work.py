@@ -11,7 +11,9 @@ gives n bytes, `test:size` tells the size and checksum of the payload that it wa
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -38,9 +40,11 @@ ITEM_BYTES = 32  # what a small response costs of the credit besides its payload
 IDENTIFY = "mesh:identify"
 
 
+@lru_cache(maxsize=32)
 def pattern(size: int) -> bytes:
     """`size` bytes in which a lost, doubled or misplaced piece shows."""
-    return b"".join(number.to_bytes(4, "big") for number in range(size // 4 + 1))[:size]
+    count = size // 4 + 1
+    return struct.pack(f">{count}I", *range(count))[:size]
 
 
 @dataclass(slots=True, eq=False)
