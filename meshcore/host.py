@@ -20,8 +20,11 @@ def describe() -> dict[str, Any]:
     }
 
 
-def machine_addresses() -> list[str]:
-    """The addresses of this machine's interfaces as they stand in a URL, loopback last."""
+def dialable_addresses() -> list[str]:
+    """The addresses of this machine's interfaces as they stand in a URL.
+
+    Loopback is left out where there is any other: to others it would mean themselves.
+    """
     import psutil
 
     found: dict[str, bool] = {}
@@ -31,7 +34,8 @@ def machine_addresses() -> list[str]:
                 found[one.address] = one.address.startswith("127.")
             elif one.family == socket.AF_INET6 and "%" not in one.address:
                 found[f"[{one.address}]"] = one.address == "::1"
-    return sorted(found, key=lambda address: (found[address], address))
+    others = sorted(address for address, is_loopback in found.items() if not is_loopback)
+    return others or sorted(found)
 
 
 def pid() -> int:

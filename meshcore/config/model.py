@@ -125,7 +125,7 @@ class Config:
     timings: Timings = dataclasses.field(default_factory=Timings)
     request_timeout: float = setting(
         30.0, "number", "long enough for most calls; pass `timeout` for longer ones",
-        unit="seconds", minimum=0.001, maximum=31_536_000, live=True,
+        unit="seconds", minimum=0.001, maximum=31_536_000,
     )  # fmt: skip
     durable_ttl: float = setting(
         86_400.0, "number", "durable work outlives a night's outage", unit="seconds",
@@ -137,11 +137,11 @@ class Config:
     )  # fmt: skip
     grace: float = setting(
         5.0, "number", "how long running work may finish when the node stops",
-        unit="seconds", minimum=0, maximum=3600, live=True,
+        unit="seconds", minimum=0, maximum=3600,
     )  # fmt: skip
     costs: Mapping[str, int] = setting(
-        {}, "costs", "of the links to these neighbours; left out, it follows the latency",
-        unit="microseconds", minimum=1, maximum=1_000_000_000, live=True,
+        {}, "costs", "of the links to these neighbours; every other link costs 1000",
+        unit="microseconds", minimum=1, maximum=1_000_000_000,
     )  # fmt: skip
     log_level: str = setting(
         "info", "text", "links that come and go are news; beats are not",

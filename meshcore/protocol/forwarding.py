@@ -106,7 +106,7 @@ class Forwarding:
         return packet.HINT_CLIENT_GONE if ours else packet.HINT_NO_ROUTE
 
     def _refuse(self, frame: bytes, key: bytes, reason: int, now: float) -> None:
-        self._count(f"not forwarded: {_TEXTS[reason]}")
+        self._count(f"not forwarded: {packet.HINT_TEXTS[reason]}")
         if frame[1] != packet.PACKET:
             return
         try:
@@ -131,11 +131,3 @@ class Forwarding:
 
     def _count(self, reason: str) -> None:
         self._emit((COUNT, reason))
-
-
-_TEXTS = {
-    packet.HINT_NO_ROUTE: "no route",
-    packet.HINT_FULL: "relay full",
-    packet.HINT_HOP_LIMIT: "hop limit",
-    packet.HINT_CLIENT_GONE: "client gone",
-}

@@ -20,7 +20,7 @@ def advertised(endpoints: Sequence[str]) -> list[str]:
         if parsed.scheme != "tcp":
             continue
         if is_wildcard(parsed):
-            found += [f"tcp://{address}:{parsed.port}" for address in host.machine_addresses()]
+            found += [f"tcp://{address}:{parsed.port}" for address in host.dialable_addresses()]
         else:
             found.append(url)
     return found[:ENDPOINTS_MAX] or list(endpoints)[:ENDPOINTS_MAX]

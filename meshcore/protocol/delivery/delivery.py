@@ -229,7 +229,7 @@ class Delivery:
         except ProtocolError as error:
             self._board.count(f"bad hint: {error.message}")
             return
-        self._board.count(f"hint {reason}")
+        self._board.count(f"hint: {packet.HINT_TEXTS.get(reason, 'unknown')}")
         if reason == packet.HINT_CLIENT_GONE:
             if CLIENT_MARK in destination and owner_of(destination) == relay:
                 self._responder.on_client_gone(destination)

@@ -72,6 +72,12 @@ CONTENT_BYTES, CONTENT_TEXT, CONTENT_VALUE = 0, 1, 2
 
 # Hints:
 HINT_NO_ROUTE, HINT_FULL, HINT_HOP_LIMIT, HINT_CLIENT_GONE = 1, 2, 3, 4
+HINT_TEXTS = {
+    HINT_NO_ROUTE: "no route",
+    HINT_FULL: "relay full",
+    HINT_HOP_LIMIT: "hop limit",
+    HINT_CLIENT_GONE: "client gone",
+}
 
 KEY_BYTES_MAX = 300
 
