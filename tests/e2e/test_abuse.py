@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -18,7 +19,7 @@ import zmq
 from meshcore import Config, Controller
 from meshcore.protocol.wire import control
 from meshcore.transport.link import preamble
-from tests.e2e.mesh_processes import NodeProcess, World, eventually
+from tests.e2e.mesh_processes import MESHCTL, NodeProcess, World, eventually
 
 pytestmark = pytest.mark.timeout(120)
 MIB = 2**20
@@ -275,6 +276,33 @@ def test_a_peer_that_stops_reading_costs_bounded_memory_and_nobody_else() -> Non
             victim.rss_before = max(victim.rss_before, victim.node.rss_bytes)
 
     asyncio.run(scenario())
+
+
+def test_a_client_that_stops_reading_its_stream_holds_up_its_own_work_only() -> None:
+    async def scenario() -> None:
+        async with attacked() as victim:
+            client = await asyncio.create_subprocess_exec(
+                *MESHCTL,
+                *("send", "victim", "demo:count", "100000000", "--via", "victim"),
+                stdout=asyncio.subprocess.PIPE,
+                env=victim.world.environment,
+                start_new_session=True,
+            )
+            victim.world.groups.append(client.pid)
+            assert client.stdout is not None
+            assert await client.stdout.readline() == b"0\n"
+            client.send_signal(signal.SIGSTOP)
+            # It is cut off when it has not answered for seconds; then its work ends.
+            await eventually(lambda: _works(victim, 0), 10, "its work goes on")
+            client.kill()
+            client.stdout._transport.close()  # type: ignore[attr-defined]
+            await client.wait()
+
+    asyncio.run(scenario())
+
+
+async def _works(victim: Victim, count: int) -> bool:
+    return len((await victim.status())["work"]["active"]) == count
 
 
 def test_many_connections_that_say_nothing_are_bounded() -> None:
