@@ -18,8 +18,9 @@ from meshcore.urls import Url, parse_url
 TIMEOUT = 1.0
 ENDPOINTS_MAX = 8  # a peer may name many: more would let it use us as a port scanner
 # The kernel closes the sockets of a killed process one by one: the loss of a connection can
-# be seen while its listener still accepts. So whoever accepts is asked again, after these seconds.
-PAUSES = (0.02, 0.1)
+# be seen while its listener still accepts, on a busy machine for tenths of a second. So whoever
+# accepts is asked again, after these seconds.
+PAUSES = (0.02, 0.1, 0.4)
 _REFUSED = (errno.ECONNREFUSED, errno.ENOENT)
 
 
