@@ -28,9 +28,7 @@ def is_node_id(value: object) -> bool:
 def check_node_id(value: str) -> str:
     """`value` itself; raises ConfigError where it is no node id."""
     if not is_node_id(value):
-        raise ConfigError(
-            f"node id {value!r} must be 1 to 64 characters out of A-Z a-z 0-9 . _ -"
-        )
+        raise ConfigError(f"node id {value!r} must be 1 to 64 characters out of A-Z a-z 0-9 . _ -")
     return value
 
 
