@@ -99,7 +99,12 @@ class FaultyWires(RuleBasedStateMachine):
 
     # Use -------------------------------------------------------------------------------------
 
-    @rule(name=NODES, what=st.sampled_from(WORK), ttl=st.sampled_from([None, 0.3, 20.0]), at_once=st.booleans())
+    @rule(
+        name=NODES,
+        what=st.sampled_from(WORK),
+        ttl=st.sampled_from([None, 0.3, 20.0]),
+        at_once=st.booleans(),
+    )
     def call(self, name: str, what: tuple[str, object], ttl: float | None, at_once: bool) -> None:
         directive, payload = what
         try:

@@ -1,7 +1,7 @@
 """`python -m tests.soak NAME`: the whole form of tests that CI runs shortened.
 
 Each module of this directory is one soak of that name. It has a docstring, whose first line
-`python -m tests.soak` lists, and `main(arguments: list[str]) -> int`, whose result is the exit code.
+`python -m tests.soak` lists, and `main(arguments: list[str]) -> int`: the exit code.
 """
 
 from __future__ import annotations
