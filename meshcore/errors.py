@@ -12,7 +12,7 @@
     ├── DeadlineExceededError (TimeoutError)
     │   └── RPCTimeoutError (RPCError)
     ├── UnknownDirectiveError               the recipient offers no such action
-    ├── BadPayloadError                     a payload that cannot be sent, or that the action refused
+    ├── BadPayloadError                     cannot be sent, or the action refused it
     ├── ActionError                         the action raised: .remote_type, .remote_traceback
     ├── AccessDeniedError
     ├── BusyError                           the recipient's work queue is full

@@ -17,7 +17,7 @@ class Router:
         self._mesh = mesh
 
     def get_nodes(self) -> list[str]:
-        """The ids of all known nodes, sorted, the own included; dead ones until they are removed."""
+        """The ids of all known nodes, sorted, the own included, and the dead until removed."""
         return sorted(entry.node_id for entry in self._mesh.roster.nodes())
 
     def get_edges(self) -> list[tuple[str, str, float]]:

@@ -1,1 +1,1 @@
-"""The pure core: everything that a node decides, without sockets, clock or randomness of its own."""
+"""The pure core: all that a node decides, without sockets, clock or randomness of its own."""
