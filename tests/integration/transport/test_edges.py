@@ -63,9 +63,9 @@ def test_a_connection_that_is_over_before_its_preamble_is_read_makes_no_link() -
             time.sleep(STANDSTILL)  # noqa: ASYNC251
             async with Peer() as other:
                 await linked(peer, other, f"tcp://127.0.0.1:{port}")
-            assert len(peer.accepted) == 1
-            drops = {"message of a lost connection": 2, "ended without introduction": 1}
-            await eventually(lambda: peer.drops == drops)
+                assert len(peer.accepted) == 1
+                drops = {"message of a lost connection": 2, "ended without introduction": 1}
+                await eventually(lambda: peer.drops == drops)
 
     run(work())
 
