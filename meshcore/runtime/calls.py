@@ -104,15 +104,16 @@ class Calls:
                 recipient,
                 directive,
                 payload if source is None else Fed(CONTENT_BYTES, source.size),
-                token=token,
-                ttl=ttl,
-                lane=LANES[priority],
-                trace=trace,
-                now=driver.now(),
+                token,
+                ttl,
+                LANES[priority],
+                trace,
+                driver.now(),
             )
         except MeshError as error:
             raise self._translated(error, recipient, directive, payload) from None
-        driver.kick(at_once=quiet)
+        if quiet or not driver.flush_due:
+            driver.kick(at_once=quiet)
         if source is not None:
             driver.spawn(self._pump(call, source, progress))
         return call

@@ -96,9 +96,9 @@ class Driver:
         self._take = mesh.take
         self.transport = make_transport(loop, self)
         self.counters: dict[str, int] = {}
-        self._in_turn = False  # a drain is under way: what is said now leaves at its end
+        self.in_turn = False  # a drain is under way: what is said now leaves at its end
         self._performing = False
-        self._flush_due = False
+        self.flush_due = False  # the end of this turn is ordered
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -114,15 +114,15 @@ class Driver:
     # Inputs from the transport ---------------------------------------------------------------
 
     def on_frames(self, link: int, lane: int, frame: Any, body: Any) -> None:
-        self._in_turn = True
+        self.in_turn = True
         if type(frame) is not bytes:
             frame = bytes(frame)
         self.mesh.on_frames(link, lane, frame, body, self.now())
         self._perform()
 
     def on_drained(self) -> None:
-        self._in_turn = False
-        if self._flush_due or self.mesh.is_flush_due():
+        self.in_turn = False
+        if self.flush_due or self.mesh.is_flush_due():
             self.flush()
         else:
             self._arm()
@@ -159,23 +159,23 @@ class Driver:
     def flush(self) -> None:
         """Send what waits, perform what follows, and arm the timer."""
         if self._performing:  # the loop in `_perform` comes back to it
-            self._flush_due = True
+            self.flush_due = True
             return
-        self._flush_due = False
+        self.flush_due = False
         self.mesh.flush(self.now())
         self._perform()
         self._arm()
 
     def kick(self, *, at_once: bool = False) -> None:
         """Something was said outside of a drain: it leaves now, or at the end of this turn."""
-        if at_once and not self._performing and not self._in_turn:
+        if at_once and not self._performing and not self.in_turn:
             self.flush()
-        elif not self._flush_due and not self._in_turn:
-            self._flush_due = True
+        elif not self.flush_due and not self.in_turn:
+            self.flush_due = True
             self.loop.call_soon(self._end_of_turn)
 
     def _end_of_turn(self) -> None:
-        if self._flush_due and not self._closed:
+        if self.flush_due and not self._closed:
             self.flush()
 
     def _perform(self) -> None:

@@ -34,6 +34,7 @@ class Serving:
     def __init__(self, driver: Driver, *, spool: Spool) -> None:
         self._driver = driver
         self._delivery = driver.mesh.delivery
+        self._respond = self._delivery.respond
         self._spool = spool
         self._executor: Executor | None = None
         self.internal: dict[str, Internal] = {}  # answered at once: directive -> function
@@ -60,7 +61,9 @@ class Serving:
             self._answer_internal(stream, internal, payload, trace)
             return
         deadline = None if ttl is None else self._driver.now() + ttl
-        self._start(stream, stream.channel.address, directive, payload, deadline, stream.message_id)
+        channel = stream.channel
+        message_id = f"{channel.calls_prefix}{stream.number}"
+        self._start(stream, channel.address, directive, payload, deadline, message_id)
 
     def _answer_internal(
         self, stream: ServerStream, internal: Internal, payload: Any, trace: list[str] | None
@@ -165,10 +168,10 @@ class Serving:
                     return False
         if value is NO_VALUE:
             value = NO_PAYLOAD
-        try:
-            return self._delivery.respond(ref, value, eof=eof)
-        finally:
+        has_room = self._respond(ref, value, eof)
+        if not self._driver.in_turn:
             self._driver.kick()
+        return has_room
 
     def fail(
         self, ref: Any, code: Code, name: str, message: str, traceback: str, may_have_run: bool
@@ -192,7 +195,7 @@ class Serving:
         await waiter
 
     def _begin(self, stream: ServerStream, source: Source, *, eof: bool) -> None:
-        self._delivery.respond(stream, Fed(CONTENT_BYTES, source.size), eof=eof)
+        self._respond(stream, Fed(CONTENT_BYTES, source.size), eof)
         self._driver.kick()
         self._driver.spawn(self._pump(stream, source))
 

@@ -13,7 +13,7 @@ from meshcore.errors import BusyError, Code, UnknownNodeError, UnreachableError
 from meshcore.identity import owner_of
 from meshcore.protocol.delivery.bodies import MAY_BE_LARGE, Fed, Outgoing, body_of, is_large
 from meshcore.protocol.delivery.channel import OPEN, OPENING, WAITING, Channel
-from meshcore.protocol.delivery.incoming import Incoming, value_of
+from meshcore.protocol.delivery.incoming import Incoming
 from meshcore.protocol.delivery.outputs import FAILED, VALUE, WRITABLE, Failure
 from meshcore.protocol.delivery.peers import Peer, Peers, lost_text
 from meshcore.protocol.delivery.streams import STREAM_CREDIT, ClientStream
@@ -47,7 +47,6 @@ class Initiator:
         recipient: str,
         directive: str,
         payload: Any,
-        *,
         token: object,
         ttl: float | None,
         lane: int,
@@ -77,9 +76,7 @@ class Initiator:
             message = packet.pack_message((*head, packet.BODY, [content, size]))
             lane = 1
         self._next_number = number + 1
-        stream = ClientStream(
-            number, channel, directive, token, lane=lane, ttl=ttl, message=message
-        )
+        stream = ClientStream(number, channel, directive, token, lane, ttl, message)
         channel.streams[number] = stream
         channel.used_at = now
         self.streams += 1
@@ -352,13 +349,19 @@ class Initiator:
         stream = channel.streams.get(message[1])
         if stream is None:
             return  # cancelled, or its deadline has passed
-        if message[0] == packet.RESULT and message[2] == stream.expected:
-            _, _, serial, mode, payload = message
-            if mode != packet.BODY:
-                output = (VALUE, stream, serial, value_of(mode, payload))
-                self._end(stream)
-                self._board.out.append(output)
-                return
+        if (
+            message[0] == packet.RESULT
+            and message[2] == stream.expected
+            and message[3] == packet.INLINE
+            and stream.outgoing is None
+        ):  # nearly every response; the same as `_end` and what `Incoming` does
+            output = (VALUE, stream, message[2], message[4])
+            del channel.streams[stream.number]
+            self.streams -= 1
+            if stream.bucket is not None:
+                stream.bucket.pop(stream, None)
+            self._board.out.append(output)
+            return
         self._incoming.on_message(stream, message, body)
 
     def on_malformed(self, channel: Channel, kind: Any, number: int) -> None:

@@ -173,7 +173,10 @@ class Responder:
             if mode != packet.BODY:
                 raise ProtocolError("mode")
             content, size = payload
-        stream = self._begin(channel, number, directive, now)
+        # `_begin`, but for the cost of a call.
+        stream = channel.streams[number] = ServerStream(number, channel, directive)
+        channel.used_at = now
+        self.streams += 1
         if ttl is not None:
             self._fresh.append(stream)
             self._fresh_ttls.append(now + ttl)
@@ -252,7 +255,7 @@ class Responder:
 
     # Responses -------------------------------------------------------------------------------
 
-    def respond(self, stream: ServerStream, value: Any, *, eof: bool) -> bool:
+    def respond(self, stream: ServerStream, value: Any, eof: bool) -> bool:
         """The next response; False: wait for WRITABLE before another. BadPayloadError unsent."""
         if stream.done:
             return True

@@ -41,7 +41,6 @@ class ClientStream:
         channel: Channel,
         directive: str,
         token: object,
-        *,
         lane: int,
         ttl: float | None,
         message: bytes,
