@@ -38,7 +38,7 @@ from meshcore.protocol.delivery.outputs import (
     Failure,
 )
 from meshcore.protocol.delivery.streams import ClientStream, calls_prefix
-from meshcore.protocol.wire.limits import CHUNK_BYTES_MAX
+from meshcore.protocol.wire.limits import CHUNK_BYTES_MAX, PACKET_MESSAGES_MAX
 from meshcore.protocol.wire.packet import CONTENT_BYTES
 from meshcore.runtime.driver import Driver
 
@@ -114,6 +114,8 @@ class Calls:
             raise self._translated(error, recipient, directive, payload) from None
         if quiet or not driver.flush_due:
             driver.kick(at_once=quiet)
+        elif len(call.channel.outboxes[call.lane]) >= PACKET_MESSAGES_MAX:
+            driver.flush()  # a whole packet waits: the other end can begin with it
         if source is not None:
             driver.spawn(self._pump(call, source, progress))
         return call

@@ -99,6 +99,8 @@ class Hub:
     """Links that are over for the sink but still hand over what was queued."""
     tasks: dict[asyncio.Task[None], None] = field(default_factory=dict)
     is_closed: bool = False
+    drain_is_over: bool = False
+    """The sink wants to send and to work before it takes more."""
 
     def drop(self, reason: str) -> None:
         """Count something that was dropped or cut; the reasons are a small fixed set of texts."""

@@ -112,14 +112,20 @@ class Port:
 
     def _drain(self, budget: int) -> bool:
         receive, events, on_drained = self._receive, self._get, self.hub.sink.on_drained
+        hub = self.hub
         count = 0
         if receive():
             count = 1
+            if hub.drain_is_over:
+                budget = 1
             if self._is_calm:  # nothing else to expect: the answer goes first, then we look
                 on_drained()
             while count < budget and events(EVENTS) & READABLE:
                 receive()
                 count += 1
+                if hub.drain_is_over:
+                    budget = count
+            hub.drain_is_over = False
             is_calm, self._is_calm = self._is_calm, count == 1
             if not is_calm or count > 1:
                 on_drained()

@@ -139,6 +139,10 @@ class Transport:
         """Links that `publish` does not reach, yet or for good: send them news on lane 0."""
         return tuple(n for n, link in self._links.items() if link.is_up and not link.is_news_ready)
 
+    def end_drain(self) -> None:
+        """Called from within `on_frames`: `on_drained` follows, and the rest comes next turn."""
+        self._hub.drain_is_over = True
+
     def drain(self) -> None:
         """Hand over what is readable now: before the time is looked at."""
         for port in list(self._hub.ports):

@@ -27,8 +27,11 @@ from meshcore.protocol.delivery.responder import Responder
 from meshcore.protocol.delivery.streams import ClientStream, ServerStream
 from meshcore.protocol.delivery.switchboard import Switchboard
 from meshcore.protocol.wire import packet
+from meshcore.protocol.wire.limits import PACKET_MESSAGES_MAX
 
 BACKLOG_BYTES_MAX = 16 * 1024 * 1024  # responses of one channel that its initiator does not take
+
+FULL_PACKET = 3 + PACKET_MESSAGES_MAX // 4  # fields of an end-to-end part with many messages
 
 _MALFORMED = (ProtocolError, ValueError, TypeError, IndexError, KeyError, OverflowError)
 
@@ -51,6 +54,8 @@ class Delivery:
         self._peers = Peers()
         self._initiator = Initiator(board, self._peers, request_timeout=request_timeout)
         self._responder = Responder(board, self._peers)
+        # A packet of many messages came in: what follows from it should leave before more is taken.
+        self.turn_is_full = False
         # The application's side, bound once: these are the hot path.
         self.call = self._initiator.call
         self.respond = self._responder.respond
@@ -121,6 +126,8 @@ class Delivery:
             board.count("duplicate packet" if number < lane.expected else "packet beyond a hole")
             return
         self._on_messages(channel, part, body, trace, now)
+        if len(part) >= FULL_PACKET:
+            self.turn_is_full = True
         for held_frame, held_body in due:
             # Held as bytes, which take less memory than what they decode to.
             part, trace = packet.end_to_end(held_frame, key)
