@@ -23,7 +23,7 @@ from meshcore.protocol.wire.limits import LARGE_BYTES
 
 UNKNOWN_WAIT = 2.0  # seconds after our first link in which a recipient may still become known
 CALLS_MAX = 131_072  # calls under way at once in one node; more are refused as busy
-INIT_AGAIN, INIT_AGAIN_MAX = 0.2, 1.0  # seconds
+INIT_AGAIN, INIT_AGAIN_MAX = 0.05, 1.0  # seconds
 INIT_TRIES_FAST = 4  # INITs in a row that are sent at once when the recipient has another life
 IDLE_AFTER = 120.0  # seconds until an idle channel is forgotten (its responder: 600)
 
@@ -203,7 +203,7 @@ class Initiator:
         if channel.state is OPENING:
             again = INIT_AGAIN_MAX  # without a route; a new one comes back here at once
             if channel.link:
-                again = min(INIT_AGAIN_MAX, INIT_AGAIN * 2 ** min(channel.tries, 4))
+                again = min(INIT_AGAIN_MAX, INIT_AGAIN * 2 ** min(channel.tries, 5))
                 channel.tries += 1
                 channel.send_about([packet.INIT, channel.token], self._board.out)
             self._board.timers.set(("init", channel, 0), now + again)

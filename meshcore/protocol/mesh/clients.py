@@ -45,7 +45,9 @@ class Clients:
 
     def note(self, node_ids: Iterable[str], removed: str = "") -> None:
         """These nodes have changed; `removed`: why they are no longer known."""
-        self.changed.update(dict.fromkeys(node_ids, removed))
+        for node_id in node_ids:
+            if removed or node_id not in self.changed:  # a reason of this turn stands
+                self.changed[node_id] = removed
 
     def tell(self) -> None:
         """The end of a turn: tell what has changed."""
