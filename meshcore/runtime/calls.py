@@ -17,6 +17,7 @@ from meshcore.errors import (
     BadPayloadError,
     BusyError,
     Code,
+    ConfigError,
     DeadlineExceededError,
     MeshError,
     PeerLostError,
@@ -42,6 +43,7 @@ from meshcore.protocol.wire.limits import CHUNK_BYTES_MAX, PACKET_MESSAGES_MAX
 from meshcore.protocol.wire.packet import CONTENT_BYTES
 from meshcore.runtime.driver import Driver
 
+TIMEOUT_MAX = 10 * 366 * 86_400.0  # seconds
 Progress = Callable[[int, int | None], None]
 Explain = Callable[[Failure, str, str], str]
 PLAIN = frozenset({bytes, str, type(None), bool, int, float, list, dict})
@@ -97,6 +99,11 @@ class Calls:
     ) -> ClientStream:
         """Start a call; raises what makes it impossible from the outset."""
         driver, delivery = self._driver, self._delivery
+        lane = LANES.get(priority)
+        if lane is None:
+            raise ConfigError(f"priority {priority!r} must be one of {', '.join(LANES)}")
+        if ttl is not None and not 0 < ttl <= TIMEOUT_MAX:
+            raise ConfigError(f"timeout {ttl!r} must be a number of seconds above 0")
         source = None if type(payload) in PLAIN else classify(payload)
         quiet = delivery.is_quiet()
         try:
@@ -106,7 +113,7 @@ class Calls:
                 payload if source is None else Fed(CONTENT_BYTES, source.size),
                 token,
                 ttl,
-                LANES[priority],
+                lane,
                 trace,
                 driver.now(),
             )

@@ -116,10 +116,14 @@ class Driver:
 
     def on_frames(self, link: int, lane: int, frame: Any, body: Any) -> None:
         self.in_turn = True
-        if type(frame) is not bytes:
-            frame = bytes(frame)
-        self.mesh.on_frames(link, lane, frame, body, self.now())
-        self._perform()
+        try:
+            if type(frame) is not bytes:
+                frame = bytes(frame)
+            self.mesh.on_frames(link, lane, frame, body, self.now())
+            self._perform()
+        except Exception:  # a bug of ours; the other messages and peers are still served
+            _LOG.exception("a message of link %d was not handled", link)
+            self.count("internal error")
         if self._delivery.turn_is_full:
             # Answers to a full packet are a full packet: it leaves while the next is worked on.
             # (Measured: without it both ends wait for each other, at half the calls per second.)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from meshcore import (
     BusyError,
     ClosedError,
     Config,
+    ConfigError,
     Controller,
     DeadlineExceededError,
     WorkCancelledError,
@@ -48,6 +50,40 @@ def test_a_failing_action_raises_its_type_text_and_traceback_here() -> None:
             assert error.may_have_run is True
 
     run(scenario)
+
+
+@pytest.mark.parametrize("wrong", [{"timeout": 0}, {"timeout": -1.0}, {"timeout": float("nan")},
+                                   {"priority": "urgent"}])  # fmt: skip
+def test_a_timeout_or_priority_that_cannot_be_is_refused_by_name(wrong: dict[str, Any]) -> None:
+    async def scenario() -> None:
+        async with pair() as (oscar, _):
+            with pytest.raises(ConfigError, match=next(iter(wrong))):
+                await oscar.call("alpha", "demo:echo", 1, **wrong)
+
+    run(scenario)
+
+
+def test_a_bug_in_the_core_costs_one_message_and_is_counted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with pair() as (oscar, alpha):
+            driver: Any = alpha._driver
+            on_frames = driver.mesh.on_frames
+            broken = iter([True])
+
+            def sometimes(*arguments: Any) -> None:
+                if next(broken, False):
+                    raise ZeroDivisionError("planted")
+                on_frames(*arguments)
+
+            monkeypatch.setattr(driver.mesh, "on_frames", sometimes)
+            assert await oscar.call("alpha", "demo:echo", 1, timeout=10) == 1
+            assert await alpha.request("oscar", "mesh:identify", None, timeout=10)
+            assert driver.counters["internal error"] == 1
+
+    run(scenario)
+    assert "planted" in caplog.text
 
 
 def test_call_takes_one_value_and_says_what_to_use_for_more() -> None:
