@@ -294,7 +294,7 @@ class Initiator:
                 self._board.mark(channel)
         elif kind == packet.RESET and len(message) >= 4:
             _, cookie, life, received = message[:4]
-            if type(life) is int and 0 < life < 2**64:
+            if type(cookie) is type(life) is int and 0 < life < 2**64:
                 self._on_reset(channel, cookie, life, received, now)
 
     def _on_reset(

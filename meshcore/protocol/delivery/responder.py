@@ -112,7 +112,7 @@ class Responder:
 
     def on_reset(self, channel: Channel, cookie: Any) -> None:
         """The initiator does not hold the channel any more: nobody waits for the responses."""
-        if cookie == channel.cookie:
+        if type(cookie) is int and cookie == channel.cookie:
             self._close(channel, Code.PEER_LOST)
 
     def received(self, cookie: int) -> list[int] | bool:
