@@ -53,12 +53,12 @@ class Forwarding:
         if not link:
             self._refuse(frame, key, self._why_not(key), now)
             return
-        self.forwarded += 1
         try:
             onward = packet.forwarded(frame, key, self._node_id)
         except ProtocolError as error:
             self._count(f"bad packet: {error.message}")
             return
+        self.forwarded += 1
         frames = [onward] if body is None else [onward, body]
         output: Output = (SEND, link, index, frames)
         self._emit(output)

@@ -143,6 +143,7 @@ class Mesh(ControlPlane):
         """The shell could not hand a packet over: the link's queue is full, or it is gone."""
         if len(frame) > 1 and frame[1] == packet.PACKET:
             self.forwarding.on_full(frame, now)
+            self.delivery.on_link_full(packet.key_of(frame))
         else:
             self._emit((COUNT, "link full"))
 

@@ -216,7 +216,8 @@ def _trace(frame: bytes, start: int) -> tuple[list[str], int]:
     end = start + 2 + int.from_bytes(frame[start : start + 2], "big")
     trace = unpack(frame[start + 2 : end])
     if (
-        type(trace) is not list
+        end > len(frame)
+        or type(trace) is not list
         or len(trace) > TRACE_HOPS_MAX
         or not all(type(hop) is str and len(hop) <= 64 for hop in trace)
     ):
