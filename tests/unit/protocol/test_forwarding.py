@@ -1,4 +1,4 @@
-"""Forwarding: one hop on, unread; what cannot go on is dropped, and its source told now and then."""
+"""Forwarding: one hop on, unread; what cannot go on is dropped, and its source is told."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_a_malformed_trace_is_counted() -> None:
     assert any(name.startswith("bad packet") for name in counts)
 
 
-# -- clients ----------------------------------------------------------------------------------------
+# -- clients --------------------------------------------------------------------------------------
 
 
 def test_those_whom_a_client_used_are_told_of_its_end_once() -> None:

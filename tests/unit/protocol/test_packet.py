@@ -109,7 +109,7 @@ def test_the_head_of_a_list_is_that_of_messagepack(count: int) -> None:
     assert packet.list_head(count) + b"\xc0" * count == packet.pack([None] * count)
 
 
-# -- relays ---------------------------------------------------------------------------------------
+# -- relays -------------------------------------------------------------------------------------
 
 
 def test_a_relay_changes_nothing_but_the_hop_limit() -> None:
@@ -171,7 +171,7 @@ def test_a_malformed_hint_is_refused(content: bytes) -> None:
         packet.read_hint(packet.make_head(packet.HINT, 0, KEY) + content, KEY)
 
 
-# -- values -----------------------------------------------------------------------------------------
+# -- values ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, 2**64, -(2**63) - 1, "\ud800", lambda: 0])

@@ -143,7 +143,7 @@ def test_values_beyond_their_bounds_are_refused(message: control.Control) -> Non
         control.decode(control.encode(message))
 
 
-# -- records ----------------------------------------------------------------------------------------
+# -- records --------------------------------------------------------------------------------------
 
 EDGE = Edge("beta", 1000, EdgeState.DOWN, DownReason.SILENT, 1.25)
 STATE = LinkState("alpha", 1, 2, 2**64 - 1, (EDGE, Edge("c", 1)), ("tcp://x:1",), 7, -2.5, True)
