@@ -353,6 +353,7 @@ class Delivery:
         }
 
     def check_invariants(self) -> None:
+        self._board.check_invariants()
         self._initiator.check_invariants()
         self._responder.check_invariants()
 

@@ -144,7 +144,7 @@ class Initiator:
 
     def on_peer(self, node_id: str, peer: Peer, ended: int, now: float) -> None:
         """What is known of a node has changed; its life `ended` is over (0: none)."""
-        for channel in [c for c in self._channels.values() if c.owner == node_id]:
+        for channel in self._board.channels_of(node_id, packet.FROM_INITIATOR):
             self._judge(channel, peer, ended, now)
 
     def _judge(self, channel: Channel, peer: Peer, ended: int, now: float) -> None:
@@ -180,7 +180,7 @@ class Initiator:
             raise UnreachableError(
                 f"{recipient} cannot be reached: {peer.dead}", node_id=recipient, may_have_run=False
             )
-        channel = Channel(packet.FROM_INITIATOR, recipient, now)
+        channel = self._board.new_channel(packet.FROM_INITIATOR, recipient, now)
         self._channels[recipient] = channel
         if peer is not None:
             self._start_opening(channel, peer.life if owner == recipient else 0, now)
@@ -314,7 +314,7 @@ class Initiator:
 
         `received`: how many messages of each lane may have been received and not been answered.
         """
-        fresh = Channel(packet.FROM_INITIATOR, channel.address, now)
+        fresh = self._board.new_channel(packet.FROM_INITIATOR, channel.address, now)
         for stream in list(channel.streams.values()):
             left = channel.has_left(stream)
             fed = stream.body is not None and not stream.body

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from meshcore.errors import Code, ProtocolError
-from meshcore.identity import is_directive
+from meshcore.identity import is_directive, owner_of
 from meshcore.protocol.delivery.bodies import MAY_BE_LARGE, Fed, Outgoing, body_of, is_large
 from meshcore.protocol.delivery.channel import CLOSED, Channel
 from meshcore.protocol.delivery.outputs import (
@@ -68,7 +68,7 @@ class Responder:
             elif len(self._channels) >= CHANNELS_MAX and not self._make_room():
                 self._board.count("too many channels")
                 return
-            channel = Channel(packet.FROM_RESPONDER, source, now)
+            channel = self._board.new_channel(packet.FROM_RESPONDER, source, now)
             channel.token = token
             owner = self._peers.get(channel.owner)
             channel.owner_life = 0 if owner is None else owner.life
@@ -97,18 +97,19 @@ class Responder:
 
     def on_peer_gone(self, node_id: str) -> None:
         """A node is dead: its work is not wanted, nor that of its clients."""
-        for channel in [c for c in self._channels.values() if c.owner == node_id]:
+        for channel in self._board.channels_of(node_id, packet.FROM_RESPONDER):
             self._close(channel, Code.PEER_LOST)
 
     def on_life_over(self, node_id: str, life: int) -> None:
         """A node has a new life: the work of the old one, and of its clients, is not wanted."""
-        for channel in [c for c in self._channels.values() if c.owner == node_id]:
+        for channel in self._board.channels_of(node_id, packet.FROM_RESPONDER):
             if life == (channel.life if channel.address == node_id else channel.owner_life):
                 self._close(channel, Code.PEER_LOST)
 
     def on_client_gone(self, address: str) -> None:
-        for channel in [c for c in self._channels.values() if c.address == address]:
-            self._close(channel, Code.PEER_LOST)
+        for channel in self._board.channels_of(owner_of(address), packet.FROM_RESPONDER):
+            if channel.address == address:
+                self._close(channel, Code.PEER_LOST)
 
     def on_reset(self, channel: Channel, cookie: Any) -> None:
         """The initiator does not hold the channel any more: nobody waits for the responses."""
@@ -331,8 +332,8 @@ class Responder:
         channel = stream.channel
         if stream.outgoing is None:
             stream.serial += 1
-        fields = [packet.ERROR, stream.number, stream.serial, int(code), name[:256]]
-        fields += [message[:8192], traceback[:16384], may_have_run]
+        fields = [packet.ERROR, stream.number, stream.serial, int(code), _sendable(name, 256)]
+        fields += [_sendable(message, 8192), _sendable(traceback, 16384), may_have_run]
         self._end(stream)
         channel.post(packet.pack(fields), 0)
         self._board.mark(channel)
@@ -383,3 +384,8 @@ class Responder:
         assert self.streams == sum(len(channel.streams) for channel in self._channels.values())
         for channel in self._channels.values():
             channel.check_invariants()
+
+
+def _sendable(text: str, chars_max: int) -> str:
+    """Errors quote whatever they are about; a lone surrogate, as in file names, has no UTF-8."""
+    return text[:chars_max].encode(errors="backslashreplace").decode()

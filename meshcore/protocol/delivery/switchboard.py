@@ -30,6 +30,7 @@ class Switchboard:
         self.on_room: Callable[[Channel], None] = _nobody
         self.out: list[Output] = []
         self.by_key: dict[bytes, Channel] = {}
+        self._by_owner: dict[str, dict[Channel, None]] = {}
         self.wheel = Wheel()
         self.timers: Timers[tuple[str, Any, int]] = Timers()
         self.dirty: list[Channel] = []
@@ -188,6 +189,16 @@ class Switchboard:
         channel.probe(now, self.out)
         self._arm(channel)
 
+    def new_channel(self, role: int, address: str, now: float) -> Channel:
+        """A channel that counts among those of the owner of `address` until it is forgotten."""
+        channel = Channel(role, address, now)
+        self._by_owner.setdefault(channel.owner, {})[channel] = None
+        return channel
+
+    def channels_of(self, node_id: str, role: int) -> list[Channel]:
+        """The channels to a node and to its clients, with this role of our end."""
+        return [each for each in self._by_owner.get(node_id, ()) if each.role == role]
+
     def register(self, channel: Channel, life: int, now: float) -> None:
         channel.bind(self.address, self.life, life)
         channel.link = self.link_of(channel.address)
@@ -198,6 +209,10 @@ class Switchboard:
         """The channel is over. What stands for it goes too, or it would be kept for its timers."""
         channel.state = CLOSED
         self.forget_key(channel)
+        siblings = self._by_owner.get(channel.owner, {})
+        siblings.pop(channel, None)
+        if not siblings:
+            self._by_owner.pop(channel.owner, None)
         for kind in ("init", "unknown", "hold", "idle", "resend"):
             self.timers.cancel((kind, channel, 0))
         self.timers.cancel(("resend", channel, 1))
@@ -205,6 +220,14 @@ class Switchboard:
     def forget_key(self, channel: Channel) -> None:
         if self.by_key.get(channel.key_in) is channel:
             del self.by_key[channel.key_in]
+
+    def check_invariants(self) -> None:
+        for channel in self.by_key.values():
+            assert channel in self._by_owner[channel.owner]
+        assert all(self._by_owner.values())
+        assert not any(
+            channel.state is CLOSED for channels in self._by_owner.values() for channel in channels
+        )
 
 
 def _nobody(_: object) -> None:

@@ -147,7 +147,10 @@ def test_without_a_route_nothing_is_resent_and_the_back_off_does_not_grow() -> N
     call = alpha.call("beta", "t:echo", 1, ttl=None)
     alpha.route("beta", None)
     sent = len(world.sent)
-    world.run(20.0)
+    ticks, until = 0, world.now + 20.0
+    while world.step(until):
+        ticks += 1
+    assert ticks <= 25
     assert len(world.sent) == sent
     world.wire = lambda frame: (DELAY,)
     alpha.route("beta", "beta")
@@ -234,6 +237,17 @@ def test_the_recipient_forgets_the_longest_idle_channels_when_others_need_the_pl
     world["beta"].answer()
     world.run(1.0)
     assert busy.value == "late"
+
+
+def test_the_channel_used_last_is_the_last_to_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(responding, "CHANNELS_MAX", 3)
+    monkeypatch.setattr(responding, "CHANNELS_EVICTED", 1)
+    world = World("beta", "a", "b", "c", "d")
+    for name in "abcabd":
+        world[name].call("beta", "t:echo")
+        world.run(1.0)
+    channels = world["beta"].delivery._responder._channels
+    assert sorted(address for address, _ in channels) == ["a", "b", "d"]
 
 
 def test_a_recipient_full_of_busy_channels_opens_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

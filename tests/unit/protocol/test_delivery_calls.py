@@ -118,6 +118,19 @@ def test_a_directive_without_the_right_form_is_refused_unrun(directive: str) -> 
     assert not beta.ran
 
 
+def test_a_failure_may_quote_text_that_has_no_utf8() -> None:
+    world, alpha, beta = pair()
+    call = alpha.call("beta", "t:later")
+    world.run(0.1)
+    stream = next(iter(beta.streams.values()))
+    beta.delivery.fail(stream, code=1, message="no file \udcff" + "x" * 9000, name="\ud800")
+    beta.settle()
+    world.run(0.1)
+    assert call.failure is not None
+    assert call.failure.message.startswith("no file \\udcffxxx")
+    assert len(call.failure.message) < 9000
+
+
 def test_items_come_in_order_and_end_with_an_eof_without_payload() -> None:
     world, alpha, beta = pair()
     call = alpha.call("beta", "t:items", 1000)
@@ -316,6 +329,7 @@ def test_traced_calls_keep_to_the_window_like_any_other() -> None:
 
 def test_a_large_traced_payload_is_sent_without_a_trace() -> None:
     world, alpha, _ = opened()
+    world.wire = lambda frame: (DELAY,) if frame.lane else (0.1,)  # its body would overtake it
     call = alpha.call("beta", "t:echo", bytes(100_000), trace=True)
     world.run(1.0)
     assert call.value == bytes(100_000)

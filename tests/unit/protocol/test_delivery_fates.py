@@ -66,6 +66,16 @@ def test_a_call_to_an_unreachable_node_that_is_not_dead_is_held_until_its_deadli
     assert len(beta.ran) == 1, "what was taken back must never run"
 
 
+def test_calls_that_were_taken_back_while_there_is_no_route_leave_nothing_in_the_queue() -> None:
+    world, alpha, _ = opened()
+    alpha.route("beta", None)
+    for _ in range(300):
+        alpha.call("beta", "t:echo", bytes(100), ttl=1.0)
+        world.run(0.1)
+    world.run(1.5)
+    assert alpha.delivery.stats()["backlog_bytes"] == 0
+
+
 def test_a_call_without_a_deadline_is_held_for_the_request_timeout() -> None:
     world, alpha, beta = opened()
     alpha.route("beta", None)
@@ -246,9 +256,10 @@ def test_calls_on_a_channel_that_was_idle_when_it_was_forgotten_run_once() -> No
 def test_a_body_sent_on_a_forgotten_channel_is_sent_again_whole() -> None:
     world, alpha, beta = opened()
     forget(beta)
-    call = alpha.call("beta", "t:echo", bytes(300_000) + b"end")
+    payload = bytes(2_000_000) + b"end"  # more than the first credit, which is spent by then
+    call = alpha.call("beta", "t:echo", payload)
     world.run(2.0)
-    assert call.value == bytes(300_000) + b"end"
+    assert call.value == payload
     assert set(beta.ran.values()) == {1}
 
 

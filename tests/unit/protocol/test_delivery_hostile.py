@@ -330,6 +330,16 @@ def test_a_responder_that_exceeds_its_credit_out_of_order_loses_the_call() -> No
     assert call.values == []
 
 
+def test_a_response_that_comes_early_and_twice_is_handed_on_once() -> None:
+    _, _, forger, call = to_alpha()
+    for value in (b"\x02", b"\xcc\x99"):
+        forger.send([packet.ITEM, 2, 2, 0, value])
+    forger.send([packet.ITEM, 2, 1, 0, b"\x01"])
+    forger.send([packet.RESULT, 2, 3, packet.NOTHING, None])
+    assert call.values[:2] == [1, 2]
+    assert call.serials == [1, 2, 3]
+
+
 def test_empty_bodies_out_of_order_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(incoming, "HELD_MAX", 50)
     _world, _alpha, forger, call = to_alpha()
