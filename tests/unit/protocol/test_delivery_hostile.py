@@ -90,6 +90,15 @@ def test_a_call_with_an_odd_field_leaves_nothing_behind(field: int, odd: Any) ->
     assert beta.delivery._board.wheel.next_deadline() is None
 
 
+@pytest.mark.parametrize("ttl", [odd for odd in ODD if odd is not None] + [0, 2**60])
+def test_a_call_with_an_odd_time_to_live_does_not_run(ttl: Any) -> None:
+    world, beta, forger = to_beta()
+    forger.send([packet.CALL, 70, "t:later", ttl, packet.INLINE, "x"])
+    world.run(1.0)
+    assert not beta.streams
+    assert beta.delivery.stats()["calls_in"] == 0
+
+
 @pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize("field", range(2))
 def test_a_call_with_an_odd_body_leaves_nothing_behind(field: int, odd: Any) -> None:
@@ -209,7 +218,7 @@ def test_a_packet_with_more_messages_than_one_may_hold_is_refused() -> None:
 def test_list_headers_that_promise_too_much_take_neither_memory_nor_time() -> None:
     _, _beta, forger = to_beta()
     tracemalloc.start()
-    forger.send(raw=b"\xdd\x00\x07\xff\xff" * 1000 + bytes(500_000))
+    forger.send(raw=b"\xdd\x00\x06\x00\x00" * 1000 + bytes(500_000))
     assert tracemalloc.get_traced_memory()[1] < 20_000_000
     tracemalloc.stop()
 
