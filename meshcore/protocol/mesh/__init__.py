@@ -2,11 +2,13 @@
 
 `own`            what this node says of itself
 `clients`        the ephemeral clients attached here, and what they are told
-`control_plane`  links, liveness, topology: effects of one machine become inputs of the next
+`machines`       the machines of the control plane, made and kept together
+`consequences`   effects of one machine become inputs of the next
+`control_plane`  what drives them: control messages and time
 `core`           `Mesh`: the data plane on top, and everything that the shell calls
 """
 
-from meshcore.protocol.mesh.control_plane import Rerouted
+from meshcore.protocol.mesh.consequences import Rerouted
 from meshcore.protocol.mesh.core import LOOPBACK, Mesh
 from meshcore.protocol.mesh.own import Identity
 

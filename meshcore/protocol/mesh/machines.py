@@ -1,0 +1,102 @@
+"""The machines of the control plane, made once and kept together; nothing happens here yet.
+
+`consequences` lets the effects of one become inputs of the next, `control_plane` feeds them
+messages and the time, and `core` adds the data plane.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+from meshcore.protocol.delivery.delivery import Delivery
+from meshcore.protocol.forwarding import Forwarding
+from meshcore.protocol.membership.detector import Detector
+from meshcore.protocol.membership.handshake import Local
+from meshcore.protocol.membership.links import Links
+from meshcore.protocol.membership.roster import Roster
+from meshcore.protocol.membership.timings import TimingsLike
+from meshcore.protocol.mesh.clients import Clients
+from meshcore.protocol.mesh.own import Identity, OwnRecords
+from meshcore.protocol.routing.database import LinkStateDatabase
+from meshcore.protocol.routing.routing import Routing
+from meshcore.protocol.wire.control import Flags
+from meshcore.protocol.wire.records import Details
+
+
+class Machines:
+    """What one node's control plane consists of, and what can be read of it."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        timings: TimingsLike,
+        rng: random.Random,
+        now: float,
+        costs: Mapping[str, int],
+        delivery: Delivery,
+        forwarding: Forwarding,
+    ) -> None:
+        self.identity = identity
+        self.delivery, self.forwarding = delivery, forwarding
+        self._node_id = identity.node_id
+        self._emit = delivery.emit
+        local = Local(
+            mesh=identity.mesh,
+            node_id=identity.node_id,
+            incarnation=identity.incarnation,
+            life=identity.life,
+            flags=Flags.OUTBOUND_ONLY if identity.listed else Flags.EPHEMERAL,
+            interval=timings.send_alive_interval,
+            scale=rng.getrandbits(64) or 1,
+            description=identity.description,
+        )
+        self.links = Links(local, rng, holder_of=self._holder_of, known_of=self._known_of)
+        self.detector = Detector(timings, rng=rng, now=now)
+        self.database = LinkStateDatabase(identity.node_id, identity.incarnation, rng=rng)
+        self.routing = Routing(identity.node_id)
+        self.roster = Roster(
+            identity.node_id,
+            incarnation=identity.incarnation,
+            life=identity.life,
+            timings=timings,
+            listed=identity.listed,
+        )
+        self.own = OwnRecords(
+            self.links, self.detector, costs=costs, digest=lambda: self.database.digest
+        )
+        self.clients = Clients(self.roster, self._emit)
+        self.details_of: dict[str, Details] = {}
+        self.attached_to: str | None = None  # a client's node
+        self.leave_acked = False
+        self.control_touched = True  # its deadlines may have changed
+        self._attached_link = 0
+        self._senders: dict[int, str] = {}  # link -> node id, or address of a client of ours
+        self._local: dict[int, None] = {}  # accepted links from this very machine
+        self._up: dict[int, None] = {}  # links to nodes that are up
+        self._edges_changed = False
+        self._outdone = 0
+
+    # Reads -----------------------------------------------------------------------------------
+
+    def has_link(self) -> bool:
+        """Whether a link to another node is up."""
+        return bool(self._attached_link or self._up)
+
+    def is_neighbour(self, link: int) -> bool:
+        """Whether a node, and not a client, is at the other end: it gets what is published."""
+        return link in self._senders and link not in self.clients
+
+    def _holder_of(self, node_id: str) -> int | None:
+        entry = self.roster.get(node_id)
+        return entry.life if entry is not None and entry.reachable else None
+
+    def _known_of(self, node_id: str) -> tuple[int, int] | None:
+        incarnation = self.database.incarnation_of(node_id)
+        record = self.database.link_state(node_id)
+        known = None if incarnation is None else (incarnation, 0 if record is None else record.life)
+        entry = self.roster.get(node_id)  # a link tells of a life before its record comes
+        if entry is not None and (known is None or entry.incarnation > known[0]):
+            known = entry.incarnation, entry.life
+        return known
