@@ -35,6 +35,19 @@ NEWS_WAITING_MAX = 1000  # published messages that wait for a process; what come
 NEVER = float("inf")
 EARLY = 1e-6  # seconds by which a timer may fire early by the arithmetic of clock rates
 
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A process has started (an event of the simulation, not of a core)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A process has ended; `silent`: nobody was told, its whole machine is off."""
+
+    silent: bool
+
+
 Observer: TypeAlias = Callable[["Process", object], None]
 
 
@@ -48,6 +61,7 @@ class Surroundings:
     check_every: int  # steps of a process between two looks at its invariants; 0 = never
     request_timeout: float = 30.0
     encode: Callable[[Any], bytes] = control.encode
+    keep_events: bool = True
     observers: list[Observer] = field(default_factory=list)
 
 
@@ -268,7 +282,12 @@ class Process:
 
     def on_event(self, event: object) -> None:
         """The core tells the application something."""
-        self.events.append(event)
+        if self.around.keep_events:
+            self.events.append(event)
+        self.tell(event)
+
+    def tell(self, event: object) -> None:
+        """Whoever looks on at the world hears of an event."""
         for observer in self.around.observers:
             observer(self, event)
 
@@ -297,6 +316,7 @@ class Process:
             self._inbox.clear()
             self.network.host_down(self.host, silent=silent)
             self.work.abandon()
+            self.tell(Ended(silent))
 
     def stop(self) -> None:
         """Leave in good order: the calls end, the last word is said, the links close."""

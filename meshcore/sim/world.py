@@ -23,7 +23,7 @@ from meshcore.protocol.membership.timings import Timings
 from meshcore.sim.clock import Clock
 from meshcore.sim.hostclock import EPOCH, HostClock
 from meshcore.sim.network import Conditions, Network
-from meshcore.sim.process import Observer, Process, Surroundings
+from meshcore.sim.process import Observer, Process, Started, Surroundings
 from meshcore.sim.work import Call, Ledger
 
 EPOCH_MS = 1000 * EPOCH
@@ -63,7 +63,9 @@ class World:
         self.dials: dict[tuple[str, str], None] = {}  # (who dials, who is dialled)
         self.log: list[tuple[float, str]] = []  # the faults, for people
         self._around = Surroundings(self.clock, self.network, self.ledger, check_every)
-        self._timings = timings
+        self.timings = timings or Timings()
+        self.troubled_at = float("-inf")  # something was cut or paused last
+        self._on_heal: list[Callable[[], object]] = []
         self._rng = random.Random(f"world {seed}")
         self._listens: dict[str, bool] = {}
         self._clocks: dict[str, HostClock] = {}  # of each host, in its latest life
@@ -135,9 +137,10 @@ class World:
             host_clock=self._boot(name, rng),
             rng=rng,
             url=url if self._listens[name] else None,
-            timings=self._timings,
+            timings=self.timings,
         )
         self.processes[name] = process
+        process.tell(Started())
         self.network.host_up(name)
         if self._listens[name]:
             self.network.listening[url] = process
@@ -156,7 +159,7 @@ class World:
             host_clock=self._boot(host, rng),
             rng=rng,
             url=None,
-            timings=self._timings,
+            timings=self.timings,
             host=host,
         )
         twin.add_peer(url_of(peer))
@@ -216,6 +219,7 @@ class World:
         self._note(f"heal {one} - {other}")
         self.network.heal(one, other)
         self.network.heal(other, one)
+        self._healed()
 
     def partition(self, *sides: Iterable[str]) -> None:
         """Nothing passes between any two of the sides."""
@@ -230,17 +234,25 @@ class World:
         self._note("heal all")
         for source, destination in self.network.cuts():
             self.network.heal(source, destination)
+        self._healed()
+
+    def _healed(self) -> None:
+        self.troubled_at = self.clock.now
+        for told in self._on_heal:
+            told()
 
     def pause(self, name: str, seconds: float) -> None:
         """Stop a process for a time, as SIGSTOP does."""
         self._note(f"pause {name} for {seconds:.2f}")
         process = self.node(name)
         process.pause()
+        self.troubled_at = max(self.troubled_at, self.clock.now + seconds)
         self.clock.after(seconds, process.resume)
 
     def slow_down(self, name: str, busy: float, seconds: float) -> None:
         """For some seconds a process is busy with something else, for `busy` seconds at a time."""
         self._note(f"slow {name}: {busy:.2f} s at a time for {seconds:.2f}")
+        self.troubled_at = max(self.troubled_at, self.clock.now + seconds + busy)
         self.node(name).slow_down(busy, seconds)
 
     def jump(self, name: str, seconds: float) -> None:
@@ -261,6 +273,10 @@ class World:
     def observe(self, observer: Observer) -> None:
         """Call `observer(process, event)` for everything that a core tells its application."""
         self._around.observers.append(observer)
+
+    def on_heal(self, told: Callable[[], object]) -> None:
+        """Call `told()` whenever cuts are healed."""
+        self._on_heal.append(told)
 
     def _note(self, text: str) -> None:
         self.log.append((self.clock.now, text))
