@@ -75,7 +75,7 @@ class Churn:
     def join(self) -> str:
         """A new node dials some of those that live; returns its id."""
         world, rng = self._world, self._rng
-        living = [process.name for process in world.alive()]
+        living = [process.name for process in world.alive()] or list(world.processes)
         self._joined += 1
         name = f"j{self._joined:02d}"
         world.add(name)

@@ -39,15 +39,18 @@ class Death:
 
 
 class Deaths(Watch):
-    """Times of detection, false deaths and resurrections."""
+    """Times of detection, false deaths and resurrections.
 
-    def __init__(self, world: World) -> None:
+    `within`: seconds after which everybody must know of a death; by default `dead` and a second.
+    """
+
+    def __init__(self, world: World, *, within: float | None = None) -> None:
         super().__init__(world)
         self.deaths: list[Death] = []
         self.false: list[str] = []
         self._open: dict[str, list[Death]] = {}
         self._dead_lives: dict[tuple[str, int], float] = {}
-        self.within = world.timings.dead + KNOWN_WITHIN
+        self.within = world.timings.dead + KNOWN_WITHIN if within is None else within
 
     def on_end(self, process: Process, *, silent: bool) -> None:
         name, life, now = process.name, process.life, self.world.now
@@ -127,10 +130,11 @@ class Deaths(Watch):
         late = [one for one in death.waiting if was_sound(one, death.at)]
         if not late or death.is_void:
             return
-        told = [one for one in death.neighbours if was_sound(one, death.at)]
+        if not death.neighbours or not all(was_sound(one, death.at) for one in death.neighbours):
+            return  # one that does not notice for now keeps the dead alive for all
         for process in late:
             found = reachable(self.world, process, death.at)
-            if any(one in found for one in told):
+            if all(one in found for one in death.neighbours):
                 entry = process.mesh.roster.get(death.name)
                 status = "removed" if entry is None else entry.status.name
                 self.problem(

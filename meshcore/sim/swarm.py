@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from meshcore.sim import checkers, topology
-from meshcore.sim.deaths import Deaths
+from meshcore.sim.deaths import KNOWN_WITHIN, Deaths
 from meshcore.sim.faults import FAULTS, LASTS_MAX, RATES_APART, WALLS_APART, Faults
 from meshcore.sim.network import Conditions
 from meshcore.sim.transitions import Transitions
@@ -27,6 +27,7 @@ from meshcore.sim.world import World
 WEATHER = ("delay", "packet loss", "duplication", "news loss", "no news", "narrow")
 SETTLE_WITHIN = 25.0  # seconds from the last fault: `remove`, and what waits for it
 TTL_MAX = 20.0
+REPAIRED_WITHIN = 5.0  # seconds in which lost news are mostly repaired
 NODES_MAX = 15  # with those that join
 
 
@@ -60,7 +61,10 @@ class Swarm:
             walls_apart=WALLS_APART if "clock-jump" in self.faults else 0.0,
         )
         self.names = topology.names(rng.randint(3, 9))
-        self.deaths = Deaths(self.world)
+        within = self.world.timings.dead + KNOWN_WITHIN
+        if "news loss" in self.weather:
+            within += REPAIRED_WITHIN  # every fifth word is lost
+        self.deaths = Deaths(self.world, within=within)
         self.watches: list[Watch] = watch(self.world, [self.deaths, Transitions(self.world)])
         kind = rng.choice(topology.SHAPES)
         both_ways = rng.choice([0.0, 0.5, 1.0])

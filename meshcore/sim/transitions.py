@@ -1,8 +1,9 @@
 """Every transition exactly once and in order, as each observer tells it of each node.
 
 A node is ADDED before anything else is said of it, then goes down one step after the other, up in
-any step, and is REMOVED once, from DEAD unless it left. A life that was followed by another never
-comes back, however late its messages arrive.
+any step, and is REMOVED once, from DEAD unless it left. A life that was followed by another is never
+ALIVE again, however late its messages arrive. (Where data were lost and a clock was set back, its
+number may still be the greatest that anybody knows: then it is named until it is outbid.)
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Transitions(Watch):
         views = self._views.setdefault(process, {})
         if event.node_id in views:
             self.problem(f"{process.name} added {event.node_id} twice")
-        elif event.life in self._past.get(process, {}).get(event.node_id, ()):
+        elif self._is_over(process, event.node_id, event.life):
             self.problem(f"{process.name} added an old life of {event.node_id}")
         views[event.node_id] = _Known(event.life)
 
@@ -109,6 +110,13 @@ class Transitions(Watch):
                 f"{process.name} took {event.node_id} from {event.old.name} to {event.new.name}"
             )
         known.status = event.new
+        if event.new is _ALIVE and self._is_over(process, event.node_id, known.life):
+            self.problem(f"{process.name} takes an old life of {event.node_id} for alive")
+
+    def _is_over(self, process: Process, node_id: str, life: int) -> bool:
+        truth = self.world.processes.get(node_id)
+        past = self._past.get(process, {}).get(node_id, ())
+        return life in past and (truth is None or truth.life != life)
 
     def _on_restarted(self, process: Process, event: Restarted) -> None:
         self.counts["restarted"] += 1
@@ -118,8 +126,6 @@ class Transitions(Watch):
         if known.life not in (0, event.old_life):
             self.problem(f"{process.name}: {event.node_id} restarted from a life that it had not")
         self._end_life(process, event.node_id, event.old_life)
-        if event.life in self._past[process][event.node_id]:
-            self.problem(f"{process.name} went back to an old life of {event.node_id}")
         known.life = event.life
 
     def _end_life(self, process: Process, node_id: str, life: int) -> None:

@@ -37,12 +37,19 @@ class Loss:
 
     def silent_since(self, count):
         """The last sign of life, as the first `count` words tell of it."""
-        since, last = self.told[0][0], None
+        since, last, reporters = self.told[0][0], None, 0
         for at, reach in self.told[:count]:
-            if reach is None or reach.gone + reach.silent == 0 or reach.silent_for == last:
+            if reach is None or reach.gone + reach.silent == 0:
+                continue
+            before, reporters = reporters, reach.gone + reach.silent
+            if reach.silent_for == last:
                 continue
             heard = at - reach.silent_for
-            since, last = (heard if last is None else max(since, heard)), reach.silent_for
+            if last is None:
+                since = heard
+            elif reach.silent_for < last or reporters >= before:  # else a reporter was lost
+                since = max(since, heard)
+            last = reach.silent_for
         return since
 
     def reason(self, number):

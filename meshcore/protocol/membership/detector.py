@@ -123,8 +123,8 @@ class Detector:
             self._check_at = now + self._jittered(self._timings.check_interval)
         effects: list[DetectorEffect] = []
         was = old.status if old else NodeStatus.DEAD
-        if _EDGE_OF[was] is not EdgeState.UP:
-            effects.append(EdgeChanged(node_id, EdgeState.UP))
+        if _EDGE_OF[was] is not EdgeState.UP or (old is not None and old.life != life):
+            effects.append(self._edge_of(peer))
         if old is None or was is not NodeStatus.ALIVE or old.life != life:
             effects.append(self._status_of(peer, was))
         return effects
@@ -186,7 +186,7 @@ class Detector:
         if not gone:
             return []
         peer.reason = DownReason.GONE
-        return [EdgeChanged(node_id, EdgeState.DOWN, peer.reason, peer.age)] if peer.listed else []
+        return [self._edge_of(peer)] if peer.listed else []
 
     def on_left(self, node_id: str) -> list[DetectorEffect]:
         """The node that is linked now said that it leaves: it is no neighbour any more."""
@@ -373,7 +373,7 @@ class Detector:
         return interval * self._rng.uniform(1 - JITTER, 1 + JITTER)
 
     def _edge_of(self, peer: _Peer) -> EdgeChanged:
-        return EdgeChanged(peer.node_id, _EDGE_OF[peer.status], peer.reason, peer.age)
+        return EdgeChanged(peer.node_id, _EDGE_OF[peer.status], peer.reason, peer.age, peer.life)
 
     def _status_of(self, peer: _Peer, was: NodeStatus) -> NeighbourStatus:
         return NeighbourStatus(

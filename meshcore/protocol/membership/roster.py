@@ -266,6 +266,7 @@ class Roster:
     def _found(self, node: KnownNode) -> None:
         if node.lost_at is not None:
             node.lost_at = node.reported = None
+            node.reporters = 0
             self._timers.cancel(node.node_id)
         if node.own is None:
             node.stretch, node.stalled = 1.0, False
@@ -279,10 +280,18 @@ class Roster:
         reach = node.reach
         # The smallest age of all reporters comes with every change of any of them, as it was when
         # it was written: only another number is news.
-        if reach is None or not reach.gone + reach.silent or reach.silent_for == node.reported:
+        if reach is None or not reach.gone + reach.silent:
+            return
+        reporters, before = reach.gone + reach.silent, node.reporters
+        node.reporters = reporters
+        if reach.silent_for == node.reported:
             return
         heard_at = now - reach.silent_for
-        node.silent_since = heard_at if node.reported is None else max(node.silent_since, heard_at)
+        if node.reported is None:
+            node.silent_since = heard_at
+        elif reach.silent_for < node.reported or reporters >= before:
+            node.silent_since = max(node.silent_since, heard_at)
+        # else whoever had heard of it last cannot be asked any more: what is left is no news
         node.reported = reach.silent_for
 
     def _age(self, node: KnownNode, now: float, events: list[RosterEvent]) -> None:

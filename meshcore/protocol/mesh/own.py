@@ -52,6 +52,7 @@ class OwnRecords:
                 edge.state,
                 edge.reason,
                 edge.age,
+                edge.life,
             )
             for edge in self._detector.edges()
         ]

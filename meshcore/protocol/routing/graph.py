@@ -1,7 +1,8 @@
 """Graph: who can be reached, over whom, and at what cost, out of what every origin says.
 
-An edge is real when both ends advertise it and neither says that it is down; the dearer of the two
-claims is its cost, so that both directions cost the same and nobody can make himself cheap. From
+An edge is real when both ends advertise it, each to the very life that the other says it has, and
+neither says that it is down; the dearer of the two claims is its cost, so that both directions cost
+the same and nobody can make himself cheap. From
 the real edges follows the tree of shortest paths; from the tree, and from what reachable nodes say
 about lost neighbours, one `Reach` for each node.
 
@@ -10,7 +11,9 @@ the change is. Ask `recompute` for the entries that have changed. Between the tw
 those of the last `recompute`, and `stale` is True. A node is who has a link state; a name that only
 others mention is none. The last word of a node that left counts as a link state without edges.
 
-Complications: a WARN edge costs 2^56 more than it claims, so that any way without one wins. Names
+Complications: who comes back is linked before its first word has reached everybody; without the
+lives in the edges, the new link and the last word of the old life would make that one alive again.
+A WARN edge costs 2^56 more than it claims, so that any way without one wins. Names
 become dense integers; an integer is reused only once nothing mentions its name and the tables have
 been computed without it.
 """
@@ -51,7 +54,7 @@ class Graph:
         self._free: list[int] = []
         self._idle: dict[int, None] = {}  # perhaps nothing mentions them any more
         self._records: dict[int, LinkState] = {}
-        self._claims: list[dict[int, int]] = []  # cost by neighbour, of edges that are not down
+        self._claims: list[dict[int, Edge]] = []  # by neighbour, of edges that are not down
         self._adjacency: list[dict[int, int]] = []  # cost by neighbour, of real edges
         self._downs: dict[int, dict[int, Edge]] = {}  # edges that are down, by claimant
         self._down_by: dict[int, dict[int, Edge]] = {}  # the same by whom they lead to
@@ -80,7 +83,8 @@ class Graph:
         else:
             self._records[slot] = link_state
         said = () if link_state is None or link_state.left else link_state.edges
-        urgency = max(self._take_claims(slot, said), self._take_downs(slot, said))
+        is_new_life = before is None or link_state is None or before.life != link_state.life
+        urgency = max(self._take_claims(slot, said, anew=is_new_life), self._take_downs(slot, said))
         if before is None or link_state is None or _face(before) != _face(link_state):
             ended = before is not None and (link_state is None or link_state.left)
             urgency = max(urgency, Urgency.AT_ONCE if ended else Urgency.LATER)
@@ -89,13 +93,13 @@ class Graph:
             self._release()  # what was claimed in vain leaves nothing behind
         return urgency
 
-    def _take_claims(self, slot: int, said: tuple[Edge, ...]) -> Urgency:
+    def _take_claims(self, slot: int, said: tuple[Edge, ...], *, anew: bool) -> Urgency:
+        """`anew`: what others claim about this slot may have become true or untrue."""
         before = self._claims[slot]
-        claims: dict[int, int] = {}
+        claims: dict[int, Edge] = {}
         for edge in said:
             if edge.state is not EdgeState.DOWN and self._mention(edge.neighbour):
-                warn = WARN_COST if edge.state is EdgeState.WARN else 0
-                claims[self._slots[edge.neighbour]] = edge.cost + warn
+                claims[self._slots[edge.neighbour]] = edge
         for other in before:
             self._unmention(other)
         self._claims[slot] = claims
@@ -103,8 +107,8 @@ class Graph:
         for other in before:
             if other not in claims:
                 urgency = max(urgency, self._set_edge(slot, other))
-        for other, cost in claims.items():
-            if before.get(other) != cost:
+        for other, edge in claims.items():
+            if anew or not _same_claim(before.get(other), edge):
                 urgency = max(urgency, self._set_edge(slot, other))
         return urgency
 
@@ -137,8 +141,7 @@ class Graph:
 
     def _set_edge(self, a: int, b: int) -> Urgency:
         """Derive the real edge between two slots from both claims."""
-        one, two = self._claims[a].get(b), self._claims[b].get(a)
-        cost = INFINITE if one is None or two is None else _dearer(one, two)
+        cost = self._cost(a, b)
         before = self._adjacency[a].get(b, INFINITE)
         if cost == before:
             return Urgency.NONE
@@ -149,6 +152,19 @@ class Graph:
             return Urgency.AT_ONCE
         self._adjacency[a][b] = self._adjacency[b][a] = cost
         return Urgency.LATER
+
+    def _cost(self, a: int, b: int) -> int:
+        """What both claims make of an edge: INFINITE where it is not real."""
+        one, two = self._claims[a].get(b), self._claims[b].get(a)
+        if one is None or two is None or not (self._is_about(one, b) and self._is_about(two, a)):
+            return INFINITE
+        warn = one.state is EdgeState.WARN or two.state is EdgeState.WARN
+        return max(one.cost, two.cost) + (WARN_COST if warn else 0)
+
+    def _is_about(self, edge: Edge, slot: int) -> bool:
+        """Whether an edge leads, or led, to the life that this slot says it has."""
+        record = self._records.get(slot)
+        return not edge.life or record is None or edge.life == record.life
 
     # ---- the tables
 
@@ -221,7 +237,9 @@ class Graph:
         heard = [
             edge
             for claimant, edge in self._down_by[slot].items()
-            if self._tree.distance[claimant] != INFINITE and claimant in self._records
+            if self._tree.distance[claimant] != INFINITE
+            and claimant in self._records
+            and self._is_about(edge, slot)
         ]
         gone = sum(edge.reason is DownReason.GONE for edge in heard)
         return gone, len(heard) - gone, min((edge.age for edge in heard), default=0.0)
@@ -320,11 +338,8 @@ class Graph:
             assert slot in self._records or not (claims or downs)
             for other in (*claims, *downs):
                 mentions[other] += 1
-            real = {
-                other: _dearer(cost, self._claims[other][slot])
-                for other, cost in claims.items()
-                if slot in self._claims[other]
-            }
+            costs = {other: self._cost(slot, other) for other in claims}
+            real = {other: cost for other, cost in costs.items() if cost != INFINITE}
             assert real == self._adjacency[slot]
             assert all(self._down_by[other][slot] == edge for other, edge in downs.items())
         assert mentions == self._mentions
@@ -348,9 +363,13 @@ class Graph:
         self._reaches = standing
 
 
-def _dearer(one: int, two: int) -> int:
-    """The greater cost of two claims; WARN where either says so."""
-    return (one | two) & WARN_COST | max(one & (WARN_COST - 1), two & (WARN_COST - 1))
+def _same_claim(one: Edge | None, other: Edge) -> bool:
+    """Whether nothing that counts has changed; of two edges that are not down."""
+    return one is not None and (one.cost, one.state, one.life) == (
+        other.cost,
+        other.state,
+        other.life,
+    )
 
 
 def _face(record: LinkState) -> tuple[int, int, bool]:
