@@ -49,6 +49,7 @@ class Deaths(Watch):
         self.deaths: list[Death] = []
         self.false: list[str] = []
         self._open: dict[str, list[Death]] = {}
+        self._started_at = 0.0
         self._dead_lives: dict[tuple[str, int], float] = {}
         self.within = world.timings.dead + KNOWN_WITHIN if within is None else within
 
@@ -77,6 +78,7 @@ class Deaths(Watch):
         self.world.clock.after(self.within, self._on_due, death)
 
     def on_start(self, process: Process) -> None:
+        self._started_at = self.world.now
         for death in self._open.get(process.name, ()):
             death.is_void = death.is_void or bool(death.waiting)
 
@@ -121,7 +123,8 @@ class Deaths(Watch):
         died_at = self._dead_lives.get((name, life))
         if died_at is None or self.world.network.cuts():
             return
-        last = max(died_at, self.world.troubled_at) + RETURNS_MAX
+        # Two parts that meet know each other as of when they parted, until they have compared.
+        last = max(died_at, self.world.troubled_at, self._started_at) + RETURNS_MAX
         if self.world.now > last and was_sound(process, died_at):
             self.problem(f"{process.name} takes a life of {name} for alive that has ended")
 

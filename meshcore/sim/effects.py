@@ -27,7 +27,6 @@ class Effects:
         self._network = process.network
         self._clock = process.clock
         self.sent: dict[str, int] = {}  # control messages by kind, news included
-        self._encode = process.around.encode
         self.performers: dict[type, Callable[[Any], None]] = {
             Send: self._send,
             Publish: self._publish,
@@ -48,13 +47,13 @@ class Effects:
         if isinstance(message, control.Welcome) and url is not None:
             message = replace(message, news_urls=(f"{url}1", f"{url}2"))
         self._count(message)
-        if not self._network.send(self._process, effect.link, 0, [self._encode(message)]):
+        if not self._network.send(self._process, effect.link, 0, [control.encode(message)]):
             self._process.count("control message not sent")
 
     def _publish(self, effect: Publish) -> None:
         message: Any = effect.message
         self._count(message)
-        self._network.publish(self._process, self._encode(message))
+        self._network.publish(self._process, control.encode(message))
 
     def _count(self, message: Any) -> None:
         name = type(message).__name__

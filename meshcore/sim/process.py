@@ -22,8 +22,8 @@ from typing import Any, TypeAlias
 from meshcore.protocol.delivery.outputs import COUNT, SEND
 from meshcore.protocol.membership.timings import Timings
 from meshcore.protocol.mesh import LOOPBACK, Identity, Mesh
-from meshcore.protocol.wire import control
 from meshcore.sim.clock import Clock
+from meshcore.sim.codecs import Codecs
 from meshcore.sim.effects import Effects
 from meshcore.sim.hostclock import HostClock
 from meshcore.sim.network import Network
@@ -60,7 +60,7 @@ class Surroundings:
     ledger: Ledger
     check_every: int  # steps of a process between two looks at its invariants; 0 = never
     request_timeout: float = 30.0
-    encode: Callable[[Any], bytes] = control.encode
+    codecs: Codecs = field(default_factory=Codecs)
     keep_events: bool = True
     observers: list[Observer] = field(default_factory=list)
 
@@ -117,6 +117,7 @@ class Process:
             now=self.now(),
             request_timeout=around.request_timeout,
         )
+        self.mesh.share_decoders(around.codecs.decode, around.codecs.decode_record)
         self.work = Work(self)
         self._effects = Effects(self)
         self._performers = self._effects.performers

@@ -1,9 +1,9 @@
 """Every transition exactly once and in order, as each observer tells it of each node.
 
 A node is ADDED before anything else is said of it, then goes down one step after the other, up in
-any step, and is REMOVED once, from DEAD unless it left. A life that was followed by another is never
-ALIVE again, however late its messages arrive. (Where data were lost and a clock was set back, its
-number may still be the greatest that anybody knows: then it is named until it is outbid.)
+any step, and is REMOVED once, from DEAD unless it left. A life that was followed by another is
+never ALIVE again, however late its messages arrive. (Where data were lost and a clock was set back,
+its number may still be the greatest that anybody knows: then it is named until it is outbid.)
 """
 
 from __future__ import annotations

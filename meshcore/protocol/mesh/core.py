@@ -15,7 +15,7 @@ node, is told by it whom there is, and sends everything over it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -207,6 +207,12 @@ class Mesh(ControlPlane):
         """Capabilities, host, version and the like, told to everybody."""
         self.own.details = content
         self._perform(self.database.set_own(DETAILS, self.own.write_details, now), now)
+
+    def adopt(self, records: Iterable[bytes], now: float) -> None:
+        """Take the records of all nodes as known for long, and conclude at once what they say."""
+        self._perform(self.database.adopt(records, now), now)
+        self.routing.hasten(now)
+        self._route(now)
 
     def set_incarnation(self, number: int, now: float) -> None:
         """Adopt a greater incarnation; the shell has stored it."""

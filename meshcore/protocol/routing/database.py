@@ -111,6 +111,10 @@ class LinkStateDatabase:
         self._builders: dict[int, Build] = {}
         self._sequences = {LINK_STATE: 0, DETAILS: 0}
 
+    def share_decoder(self, decode: Callable[[bytes], Record]) -> None:
+        """Decode by this from now on (see the constructor)."""
+        self._decode = decode
+
     # ---- our own records
 
     def set_own(self, kind: int, build: Build, now: float) -> list[Effect]:
@@ -130,6 +134,23 @@ class LinkStateDatabase:
         self._builders[kind] = build
         self._sequences[kind] = sequence
         return self._hold(Held(raw, record, now), None, now)
+
+    def adopt(self, records: Iterable[bytes], now: float) -> list[Effect]:
+        """Hold these records of others as if all neighbours had them too: nothing is told on.
+
+        For who starts many nodes at once in one process, and knows what each of them will say.
+        """
+        effects: list[Effect] = []
+        for raw in records:
+            held = Held(raw, self._decode(raw), now)
+            if self._store.compare(held.origin, held.kind, held.version) > 0:
+                effects += [
+                    Changed(held.origin, kind) for kind in (held.kind, *self._store.put(held))
+                ]
+        self._flood.clear()
+        for repair in self._links.values():
+            repair.since = float("-inf")  # no link is young: nobody has missed anything
+        return effects
 
     def set_incarnation(self, incarnation: int, now: float) -> list[Effect]:
         """Begin a greater incarnation: all own records are written anew; no greater: nothing."""
@@ -240,11 +261,13 @@ class LinkStateDatabase:
         self._rounds.cancel(link)
         self._flood.forget_link(link)
 
-    def on_beat_digest(self, link: int, digest: int, now: float) -> None:
-        """The digest in a neighbour's beat; a round that it starts is due a little later."""
+    def on_beat_digest(self, link: int, digest: int, now: float) -> bool:
+        """The digest in a neighbour's beat; True: it starts a round, a little later."""
         repair = self._links.get(link)
-        if repair is not None and repair.on_digest(digest == self.digest, now):
-            self._rounds.set_earlier(link, now + self._rng.uniform(0.0, DELAY_MAX))
+        if repair is None or not repair.on_digest(digest == self._store.digest, now):
+            return False
+        self._rounds.set_earlier(link, now + self._rng.uniform(0.0, DELAY_MAX))
+        return True
 
     def on_buckets(self, link: int, sums: Sequence[int], now: float) -> list[Effect]:
         """A neighbour starts a round; it may see the link up before we do."""
@@ -355,6 +378,10 @@ class LinkStateDatabase:
     def digest(self) -> int:
         """What our next beat says; equal digests mean equal records."""
         return self._store.digest
+
+    def own_records(self) -> list[bytes]:
+        """What this node says of itself, as it tells it."""
+        return [held.raw for held in self._store.all_of(self.node_id)]
 
     def get(self, origin: str, kind: int) -> Record | None:
         held = self._store.get(origin, kind)
