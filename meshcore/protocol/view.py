@@ -21,8 +21,9 @@ class Reach(NamedTuple):  # made by the thousand: a frozen dataclass costs 2 µs
     `reachable`: a chain of edges, advertised by both ends and none of them down, leads to it.
     `hops`, `cost` (microseconds) and `next_hop` are 0, 0 and None where it is not reachable and for
     the observer itself. `warn`: every usable edge to it is WARN. `gone` and `silent` count the
-    reachable neighbours of it whose edge to it is DOWN for that reason; `silent_for` is the
-    smallest silence that they reported, in seconds. `left`: its last link state says that it
+    reachable neighbours of it whose edge to it is DOWN for that reason; `heard_at` is
+    the last sign of life that they tell of, in our time, None where they do not know the last one:
+    others who were linked to it are out of reach with it. `left`: its last link state says that it
     leaves.
     """
 
@@ -36,5 +37,5 @@ class Reach(NamedTuple):  # made by the thousand: a frozen dataclass costs 2 µs
     warn: bool = False
     gone: int = 0
     silent: int = 0
-    silent_for: float = 0.0
+    heard_at: float | None = None
     left: bool = False

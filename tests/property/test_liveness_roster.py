@@ -37,19 +37,12 @@ class Loss:
 
     def silent_since(self, count):
         """The last sign of life, as the first `count` words tell of it."""
-        since, last, reporters = self.told[0][0], None, 0
-        for at, reach in self.told[:count]:
-            if reach is None or reach.gone + reach.silent == 0:
+        since, last = self.told[0][0], None
+        for _, reach in self.told[:count]:
+            heard = None if reach is None else reach.heard_at
+            if heard is None or heard == last:
                 continue
-            before, reporters = reporters, reach.gone + reach.silent
-            if reach.silent_for == last:
-                continue
-            heard = at - reach.silent_for
-            if last is None:
-                since = heard
-            elif reach.silent_for < last or reporters >= before:  # else a reporter was lost
-                since = max(since, heard)
-            last = reach.silent_for
+            since, last = (heard if last is None else max(since, heard)), heard
         return since
 
     def reason(self, number):
@@ -176,9 +169,9 @@ class Liveness(RuleBasedStateMachine):
             hop = node if direct else "delta"
             reach = Reach(node, incarnation, life, True, 1, 5, hop, warn=warn)
         else:
-            silence = silence if gone + silent else 0.0
+            heard_at = self.now - silence if gone + silent else None
             reach = Reach(
-                node, incarnation, life, False, gone=gone, silent=silent, silent_for=silence
+                node, incarnation, life, False, gone=gone, silent=silent, heard_at=heard_at
             )
         self.history[node].append((self.now, "reach", reach))
         self.perform(self.roster.on_reach({node: reach}, self.now))

@@ -41,8 +41,7 @@ class KnownNode:
     told: tuple[int, str] | None = None
     lost_at: float | None = None
     silent_since: float = 0.0
-    reported: float | None = None  # the silence that reporters told last
-    reporters: int = 0  # how many they were
+    reported: float | None = None  # the last sign of life that reporters told last
     view_hops: int = 0  # only for a client; otherwise the reach says it
 
     def forget_life(self) -> None:
@@ -50,7 +49,6 @@ class KnownNode:
         self.reach = self.own = self.reported = self.lost_at = None
         self.stalled = self.direct_lost = False
         self.stretch = 1.0
-        self.reporters = 0
 
 
 def reason_of(reach: Reach | None) -> Reason:

@@ -266,7 +266,6 @@ class Roster:
     def _found(self, node: KnownNode) -> None:
         if node.lost_at is not None:
             node.lost_at = node.reported = None
-            node.reporters = 0
             self._timers.cancel(node.node_id)
         if node.own is None:
             node.stretch, node.stalled = 1.0, False
@@ -277,22 +276,12 @@ class Roster:
             node.lost_at = node.silent_since = now
             if node.status is NodeStatus.DEAD:  # so was the old life; the new one is not yet
                 self._become(node, NodeStatus.WARNING, False, known.reason_of(node.reach), events)
-        reach = node.reach
-        # The smallest age of all reporters comes with every change of any of them, as it was when
-        # it was written: only another number is news.
-        if reach is None or not reach.gone + reach.silent:
+        heard_at = None if node.reach is None else node.reach.heard_at
+        if heard_at is None or heard_at == node.reported:
             return
-        reporters, before = reach.gone + reach.silent, node.reporters
-        node.reporters = reporters
-        if reach.silent_for == node.reported:
-            return
-        heard_at = now - reach.silent_for
-        if node.reported is None:
-            node.silent_since = heard_at
-        elif reach.silent_for < node.reported or reporters >= before:
-            node.silent_since = max(node.silent_since, heard_at)
-        # else whoever had heard of it last cannot be asked any more: what is left is no news
-        node.reported = reach.silent_for
+        first = node.reported is None
+        node.silent_since = heard_at if first else max(node.silent_since, heard_at)
+        node.reported = heard_at
 
     def _age(self, node: KnownNode, now: float, events: list[RosterEvent]) -> None:
         """Step a node without a path down as far as its silence goes."""

@@ -33,7 +33,7 @@ from meshcore.protocol.wire.limits import NODES_MAX
 from meshcore.protocol.wire.records import DownReason, Edge, EdgeState, LinkState
 
 WARN_COST = 1 << 56  # above any way without a WARN edge: 2^14 nodes times 2^40
-NO_REPORTS = (0, 0, 0.0)
+NO_REPORTS = (0, 0, None)
 MENTIONED_MAX = SLOT_MASK - NODES_MAX  # names that have a slot; the rest is left to origins
 
 
@@ -57,7 +57,8 @@ class Graph:
         self._claims: list[dict[int, Edge]] = []  # by neighbour, of edges that are not down
         self._adjacency: list[dict[int, int]] = []  # cost by neighbour, of real edges
         self._downs: dict[int, dict[int, Edge]] = {}  # edges that are down, by claimant
-        self._down_by: dict[int, dict[int, Edge]] = {}  # the same by whom they lead to
+        # The same by whom they lead to, with when that one was heard last, in our time.
+        self._down_by: dict[int, dict[int, tuple[Edge, float]]] = {}
         self._mentions: list[int] = []  # in how many claims of others a slot occurs
         self._changed: dict[tuple[int, int], int] = {}  # cost before, of real edges
         self._dirty: dict[int, None] = {}  # whose entry must be looked at though no way changed
@@ -69,7 +70,7 @@ class Graph:
 
     # ---- what origins say
 
-    def update(self, link_state: LinkState | None, origin: str) -> Urgency:
+    def update(self, link_state: LinkState | None, origin: str, now: float = 0.0) -> Urgency:
         """Take over an origin's newest link state, or forget it."""
         if link_state is None and origin not in self._slots:
             return Urgency.NONE
@@ -84,7 +85,9 @@ class Graph:
             self._records[slot] = link_state
         said = () if link_state is None or link_state.left else link_state.edges
         is_new_life = before is None or link_state is None or before.life != link_state.life
-        urgency = max(self._take_claims(slot, said, anew=is_new_life), self._take_downs(slot, said))
+        urgency = max(
+            self._take_claims(slot, said, anew=is_new_life), self._take_downs(slot, said, now)
+        )
         if before is None or link_state is None or _face(before) != _face(link_state):
             ended = before is not None and (link_state is None or link_state.left)
             urgency = max(urgency, Urgency.AT_ONCE if ended else Urgency.LATER)
@@ -112,7 +115,7 @@ class Graph:
                 urgency = max(urgency, self._set_edge(slot, other))
         return urgency
 
-    def _take_downs(self, slot: int, said: tuple[Edge, ...]) -> Urgency:
+    def _take_downs(self, slot: int, said: tuple[Edge, ...], now: float) -> Urgency:
         before = self._downs.pop(slot, {})
         downs = {
             self._slots[edge.neighbour]: edge
@@ -124,7 +127,7 @@ class Graph:
             self._unmention(other)
             if other not in downs:
                 urgency = Urgency.LATER
-                self._dirty[other] = None
+                self._look_at(other)
                 del self._down_by[other][slot]
                 if not self._down_by[other]:
                     del self._down_by[other]
@@ -133,11 +136,20 @@ class Graph:
             if old != edge:
                 news = old is None or old.reason is not edge.reason
                 urgency = max(urgency, Urgency.AT_ONCE if news else Urgency.LATER)
-                self._dirty[other] = None
-                self._down_by.setdefault(other, {})[slot] = edge
+                self._look_at(other)
+                reports = self._down_by.setdefault(other, {})
+                if old is not None and (old.age, old.life) == (edge.age, edge.life):
+                    reports[slot] = edge, reports[slot][1]  # only the reason is another one
+                else:
+                    reports[slot] = edge, now - edge.age
         if downs:
             self._downs[slot] = downs
         return urgency
+
+    def _look_at(self, slot: int) -> None:
+        """What is reported of this slot has changed, which also says something of its peers."""
+        self._dirty[slot] = None
+        self._dirty.update(dict.fromkeys(self._adjacency[slot]))
 
     def _set_edge(self, a: int, b: int) -> Urgency:
         """Derive the real edge between two slots from both claims."""
@@ -190,7 +202,8 @@ class Graph:
         flipped = self._renew(dirty, changes)
         # Who has become reachable, or has ceased to be, gains or loses the right to report.
         reported = {other: None for slot in flipped for other in self._downs.get(slot, ())}
-        self._renew(reported, changes)
+        beside = {peer: None for other in reported for peer in self._adjacency[other]}
+        self._renew(reported | beside, changes)
         self._release()
         return changes
 
@@ -232,17 +245,32 @@ class Graph:
                     flipped.append(slot)
         return flipped
 
-    def _reports(self, slot: int) -> tuple[int, int, float]:
-        """What reachable nodes say about having lost this one: (gone, silent, shortest silence)."""
-        heard = [
-            edge
-            for claimant, edge in self._down_by[slot].items()
-            if self._tree.distance[claimant] != INFINITE
-            and claimant in self._records
-            and self._is_about(edge, slot)
-        ]
-        gone = sum(edge.reason is DownReason.GONE for edge in heard)
-        return gone, len(heard) - gone, min((edge.age for edge in heard), default=0.0)
+    def _reports(self, slot: int) -> tuple[int, int, float | None]:
+        """What reachable nodes say about having lost this one: (gone, silent, heard at)."""
+        gone, silent, heard_at = self._reports_of(slot)
+        if not gone + silent:
+            return NO_REPORTS
+        # Whoever is linked to it and out of reach with it may have heard of it until it was lost.
+        for peer in self._adjacency[slot]:
+            said = self._reports_of(peer) if peer in self._down_by else NO_REPORTS
+            if said[2] is None or heard_at is None:
+                return gone, silent, None
+            heard_at = max(heard_at, said[2])
+        return gone, silent, heard_at
+
+    def _reports_of(self, slot: int) -> tuple[int, int, float | None]:
+        """The reports on this slot alone; they tell of its last sign of life together."""
+        gone, count, heard_at = 0, 0, None
+        for claimant, (edge, at) in self._down_by[slot].items():
+            if (
+                self._tree.distance[claimant] != INFINITE
+                and claimant in self._records
+                and self._is_about(edge, slot)
+            ):
+                count += 1
+                gone += edge.reason is DownReason.GONE
+                heard_at = at if heard_at is None else max(heard_at, at)
+        return gone, count - gone, heard_at
 
     # ---- questions
 
@@ -341,7 +369,7 @@ class Graph:
             costs = {other: self._cost(slot, other) for other in claims}
             real = {other: cost for other, cost in costs.items() if cost != INFINITE}
             assert real == self._adjacency[slot]
-            assert all(self._down_by[other][slot] == edge for other, edge in downs.items())
+            assert all(self._down_by[other][slot][0] == edge for other, edge in downs.items())
         assert mentions == self._mentions
         assert sum(map(len, self._down_by.values())) == sum(map(len, self._downs.values()))
         assert all(self._names[slot] == name for name, slot in self._slots.items())

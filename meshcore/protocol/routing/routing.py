@@ -33,7 +33,7 @@ class Routing:
 
     def on_changed(self, origin: str, link_state: LinkState | None, now: float) -> None:
         """An origin has a new link state, or (None) was forgotten for good."""
-        urgency = self.graph.update(link_state, origin)
+        urgency = self.graph.update(link_state, origin, now)
         if urgency is Urgency.NONE:
             return
         if urgency is Urgency.AT_ONCE:

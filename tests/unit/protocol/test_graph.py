@@ -78,6 +78,38 @@ def test_a_report_about_an_old_life_says_nothing_about_the_new_one() -> None:
     graph.check_invariants()
 
 
+def test_the_last_sign_of_life_is_the_latest_and_each_age_counts_from_when_it_came() -> None:
+    graph = Graph("a")
+    for link_state in (state("a", "b", "c"), state("b", "a", "x"), state("c", "a", "x")):
+        graph.update(link_state, link_state.origin, 100.0)
+    graph.update(state("x", "b", "c"), "x", 100.0)
+    graph.recompute()
+    early, late = Edge("x", 100, DOWN, SILENT, 0.5), Edge("x", 100, DOWN, SILENT, 2.7)
+    graph.update(state("b", "a", early), "b", 101.0)
+    graph.update(state("c", "a", late), "c", 103.5)
+    assert graph.recompute()["x"].heard_at == pytest.approx(100.8)
+    graph.update(state("c", "a", Edge("x", 100, DOWN, GONE, 2.7)), "c", 109.0)
+    assert graph.recompute()["x"].heard_at == pytest.approx(100.8), "the same word, another reason"
+    graph.check_invariants()
+
+
+def test_who_is_lost_together_with_a_peer_may_have_been_heard_by_it_until_then() -> None:
+    states = [
+        state("a", "b", "c"),
+        state("b", "a", "x"),
+        state("c", "a", "x"),
+        state("x", "b", "c"),
+    ]
+    graph = graph_of(*states)
+    graph.update(state("b", "a", Edge("x", 100, DOWN, SILENT, 1.0)), "b", 50.0)
+    graph.update(state("a", "b"), "a", 58.0)  # c is lost, on purpose: nothing is said of it
+    changes = graph.recompute()
+    assert (changes["x"].reachable, changes["x"].silent, changes["x"].heard_at) == (False, 1, None)
+    graph.update(state("a", "b", Edge("c", 100, DOWN, SILENT, 0.4)), "a", 58.5)
+    assert graph.recompute()["x"].heard_at == pytest.approx(58.1)
+    graph.check_invariants()
+
+
 def test_an_edge_that_only_one_end_advertises_does_not_count() -> None:
     graph = graph_of(state("a", "b"), state("b"))
     assert not found(graph, "b").reachable
@@ -88,7 +120,7 @@ def test_an_edge_that_only_one_end_advertises_does_not_count() -> None:
 
 def test_an_edge_that_one_end_says_is_down_does_not_count() -> None:
     graph = graph_of(state("a", Edge("b", 100, DOWN, SILENT, 2.5)), state("b", "a"))
-    assert found(graph, "b") == Reach("b", 1, 7, False, silent=1, silent_for=2.5)
+    assert found(graph, "b") == Reach("b", 1, 7, False, silent=1, heard_at=-2.5)
 
 
 def test_the_dearer_claim_is_the_cost_of_an_edge() -> None:
@@ -161,10 +193,10 @@ def test_reports_of_a_lost_node_count_only_from_reachable_neighbours() -> None:
         state("x", "b", "c"),
         *(state(f"bystander-{number}") for number in range(20)),  # so that it is not all new
     )
-    assert found(graph, "x") == Reach("x", 1, 7, False, gone=1, silent_for=0.2)
+    assert found(graph, "x") == Reach("x", 1, 7, False, gone=1, heard_at=-0.2)
     graph.update(state("b", "a", "c", Edge("x", 1, DOWN, GONE, 0.2)), "b")
     changes = graph.recompute()  # c has become reachable, and so have its reports
-    assert changes["x"] == Reach("x", 1, 7, False, gone=1, silent=1, silent_for=0.2)
+    assert changes["x"] == Reach("x", 1, 7, False, gone=1, silent=1, heard_at=-0.2)
     graph.check_invariants()
 
 

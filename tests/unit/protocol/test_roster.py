@@ -44,8 +44,12 @@ def reach(roster, now, node_id="gamma", *, reachable=True, incarnation=1, life=L
     return events
 
 
-def lose(roster, now, **fields):
-    return reach(roster, now, reachable=False, **fields)
+def lose(roster, now, *, silent_for=None, **fields):
+    """Routing finds no way to it; `silent_for`: how long ago reporters heard of it last."""
+    if silent_for is None and fields.get("gone", 0) + fields.get("silent", 0):
+        silent_for = 0.0
+    heard_at = None if silent_for is None else now - silent_for
+    return reach(roster, now, reachable=False, heard_at=heard_at, **fields)
 
 
 def neighbour(roster, now, old, new, node_id="gamma", *, incarnation=1, life=LIFE, **fields):
@@ -203,7 +207,7 @@ def test_all_reporters_saying_gone_is_dead_at_once():
 def test_silent_and_then_gone_is_dead_when_the_probe_has_answered():
     roster = make_with_gamma()
     lose(roster, T0, silent=1, silent_for=0.1)
-    assert lose(roster, T0 + 0.2, gone=1, silent_for=0.1) == [
+    assert lose(roster, T0 + 0.2, gone=1, silent_for=0.3) == [
         changed(WARNING, DEAD, False, "gone"),
         state(False, Reason.GONE),
     ]
@@ -243,7 +247,7 @@ def test_a_reporter_that_heard_of_it_later_prolongs_the_wait():
 def test_the_same_report_read_again_later_does_not_prolong_the_wait():
     roster = make_with_gamma()
     lose(roster, T0, silent=1, silent_for=0.5)
-    lose(roster, T0 + 2, silent=2, silent_for=0.5)
+    lose(roster, T0 + 2, silent=2, silent_for=2.5)
     lose(roster, T0 + 3, silent=1, silent_for=4.0)  # the fresher reporter is lost, not its word
     assert run(roster, T0 + 6)[0] == (4.5, changed(WARNING, DEAD, False, "silent"))
 
