@@ -13,7 +13,12 @@ import gc
 from collections.abc import Sequence
 from dataclasses import replace
 
+from meshcore.protocol.routing.graph import Graph
+from meshcore.protocol.routing.store import Held
+from meshcore.protocol.wire.records import LinkState
 from meshcore.sim.world import World
+
+KNOWN_FOR_LONG = 0.0  # before anything on the clock of any process
 
 
 def start_converged(world: World, edges: Sequence[tuple[str, str]]) -> None:
@@ -35,9 +40,14 @@ def start_converged(world: World, edges: Sequence[tuple[str, str]]) -> None:
         network.conditions = conditions
         _check_links(world, edges)
         processes = world.alive()
-        records = [raw for process in processes for raw in process.mesh.database.own_records()]
+        own = [held for process in processes for held in process.mesh.database.own_records()]
+        records = [Held(held.raw, held.record, KNOWN_FOR_LONG) for held in own]
+        graph = Graph(processes[0].name)
+        for held in records:
+            if isinstance(held.record, LinkState):
+                graph.update(held.record, held.origin)
         for process in processes:
-            process.input(process.mesh.adopt, records)
+            process.input(process.mesh.adopt, records, graph)
     finally:
         network.conditions = conditions
         if collects:

@@ -27,6 +27,7 @@ from meshcore.sim.world import World
 WEATHER = ("delay", "packet loss", "duplication", "news loss", "no news", "narrow")
 SETTLE_WITHIN = 25.0  # seconds from the last fault: `remove`, and what waits for it
 TTL_MAX = 20.0
+PAUSES_MAX = 25.0  # seconds by which pauses and slowness of its sender may delay the end of a call
 REPAIRED_WITHIN = 5.0  # seconds in which lost news are mostly repaired
 NODES_MAX = 15  # with those that join
 
@@ -157,7 +158,7 @@ class Swarm:
         calls = world.call_all_pairs()
         world.run(2.0)
         problems += checkers.all_succeeded(calls)
-        problems += self._until(lambda: checkers.ended(world, slack=10.0), TTL_MAX)
+        problems += self._until(lambda: checkers.ended(world, slack=PAUSES_MAX), TTL_MAX)
         problems += checkers.quiet(world)
         for one in self.watches:
             problems += one.problems

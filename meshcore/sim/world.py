@@ -41,6 +41,7 @@ class World:
         check_every: steps of a process between two looks at its invariants; 0 = never.
         rates_apart: by how much the clock of a host runs too fast or too slow, at most (0.01: 1 %).
         walls_apart: seconds by which the wall clock of a host is wrong, at most.
+        keep_events: every process keeps what its core told it.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class World:
         check_every: int = 1,
         rates_apart: float = 0.0,
         walls_apart: float = 0.0,
+        keep_events: bool = True,
     ) -> None:
         self.seed = seed
         self.clock = Clock()
@@ -62,7 +64,9 @@ class World:
         self.processes: dict[str, Process] = {}  # the latest life of each node
         self.dials: dict[tuple[str, str], None] = {}  # (who dials, who is dialled)
         self.log: list[tuple[float, str]] = []  # the faults, for people
-        self._around = Surroundings(self.clock, self.network, self.ledger, check_every)
+        self._around = Surroundings(
+            self.clock, self.network, self.ledger, check_every, keep_events=keep_events
+        )
         self.timings = timings or Timings()
         self.troubled_at = float("-inf")  # something was cut or paused last
         self._on_heal: list[Callable[[], object]] = []

@@ -72,9 +72,17 @@ class ControlPlane(Consequences):
         elif isinstance(message, control.Beat):
             self._on_beat(link, message, now)
         elif isinstance(message, control.News):
-            self._perform(self.database.on_news(link, message.records, now), now)
+            self._on_published_records(link, message, now)
         else:
             self._emit((COUNT, "bad news: kind"))
+
+    def _on_published_records(self, link: int, news: control.News, now: float) -> None:
+        """Every neighbour tells the same news, so most of what comes is known already."""
+        tells_at = self.database.tells_at
+        if effects := self.database.on_news(link, news.records, now):
+            self._perform(effects, now)
+        elif self.database.tells_at != tells_at:
+            self.control_touched = True
 
     def _on_beat(self, link: int, beat: control.Beat, now: float) -> None:
         """Mostly nothing follows of a beat, and then no deadline comes nearer either."""

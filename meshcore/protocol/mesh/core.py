@@ -27,6 +27,8 @@ from meshcore.protocol.forwarding import Forwarding
 from meshcore.protocol.membership.timings import TimingsLike
 from meshcore.protocol.mesh.control_plane import ControlPlane
 from meshcore.protocol.mesh.own import Identity
+from meshcore.protocol.routing.graph import Graph
+from meshcore.protocol.routing.store import Held
 from meshcore.protocol.wire import packet
 from meshcore.protocol.wire.control import Flags, Refusal
 from meshcore.protocol.wire.records import DETAILS, LINK_STATE
@@ -208,10 +210,10 @@ class Mesh(ControlPlane):
         self.own.details = content
         self._perform(self.database.set_own(DETAILS, self.own.write_details, now), now)
 
-    def adopt(self, records: Iterable[bytes], now: float) -> None:
-        """Take the records of all nodes as known for long, and conclude at once what they say."""
-        self._perform(self.database.adopt(records, now), now)
-        self.routing.hasten(now)
+    def adopt(self, records: Iterable[Held], graph: Graph, now: float) -> None:
+        """Take the records of all nodes, and the graph of them, as known for long; conclude."""
+        self.database.adopt(records)
+        self.routing.adopt(graph, now)
         self._route(now)
 
     def set_incarnation(self, number: int, now: float) -> None:

@@ -25,12 +25,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from meshcore.errors import ProtocolError
 from meshcore.identity import NUMBER_MAX
 from meshcore.protocol.machine import Count, Publish, Send, Timers
+from meshcore.protocol.routing.changes import Changed as Changed
+from meshcore.protocol.routing.changes import Forgotten as Forgotten
+from meshcore.protocol.routing.changes import OutdoneBy as OutdoneBy
 from meshcore.protocol.routing.flood import Flood
 from meshcore.protocol.routing.repair import (
     ANSWER_INTERVAL,
@@ -56,29 +58,6 @@ from meshcore.protocol.wire.records import (
 
 EARLY_MAX = 64
 OUTBID_BYTES = 16  # by which a record may grow when a greater sequence is all that changes
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """The record (origin, kind) is another one now; or gone, when a newer life ended it."""
-
-    origin: str
-    kind: int
-
-
-@dataclass(frozen=True, slots=True)
-class Forgotten:
-    """Nothing is held of this origin any more."""
-
-    origin: str
-
-
-@dataclass(frozen=True, slots=True)
-class OutdoneBy:
-    """A record of our own id that we cannot outbid; `life` is 0 where it does not say."""
-
-    incarnation: int
-    life: int
 
 
 Effect: TypeAlias = Send | Publish | Count | Changed | Forgotten | OutdoneBy
@@ -135,22 +114,18 @@ class LinkStateDatabase:
         self._sequences[kind] = sequence
         return self._hold(Held(raw, record, now), None, now)
 
-    def adopt(self, records: Iterable[bytes], now: float) -> list[Effect]:
-        """Hold these records of others as if all neighbours had them too: nothing is told on.
+    def adopt(self, records: Iterable[Held]) -> None:
+        """Hold the records of all others as if they were known for long: nothing is told on.
 
-        For who starts many nodes at once in one process, and knows what each of them will say.
+        For who starts many nodes at once in one process, which then share what they hold; the owner
+        feeds what follows for routing.
         """
-        effects: list[Effect] = []
-        for raw in records:
-            held = Held(raw, self._decode(raw), now)
+        for held in records:
             if self._store.compare(held.origin, held.kind, held.version) > 0:
-                effects += [
-                    Changed(held.origin, kind) for kind in (held.kind, *self._store.put(held))
-                ]
+                self._store.put(held)
         self._flood.clear()
         for repair in self._links.values():
             repair.since = float("-inf")  # no link is young: nobody has missed anything
-        return effects
 
     def set_incarnation(self, incarnation: int, now: float) -> list[Effect]:
         """Begin a greater incarnation: all own records are written anew; no greater: nothing."""
@@ -379,9 +354,14 @@ class LinkStateDatabase:
         """What our next beat says; equal digests mean equal records."""
         return self._store.digest
 
-    def own_records(self) -> list[bytes]:
-        """What this node says of itself, as it tells it."""
-        return [held.raw for held in self._store.all_of(self.node_id)]
+    @property
+    def tells_at(self) -> float | None:
+        """When something that waits is told on."""
+        return self._flood.deadline
+
+    def own_records(self) -> list[Held]:
+        """What this node says of itself."""
+        return self._store.all_of(self.node_id)
 
     def get(self, origin: str, kind: int) -> Record | None:
         held = self._store.get(origin, kind)

@@ -20,8 +20,8 @@ been computed without it.
 
 from __future__ import annotations
 
-from enum import IntEnum
-
+from meshcore.protocol.routing.claims import Urgency as Urgency
+from meshcore.protocol.routing.claims import face, same_claim
 from meshcore.protocol.routing.tree import (
     INFINITE,
     NOBODY,
@@ -34,15 +34,7 @@ from meshcore.protocol.wire.records import DownReason, Edge, EdgeState, LinkStat
 
 WARN_COST = 1 << 56  # above any way without a WARN edge: 2^14 nodes times 2^40
 NO_REPORTS = (0, 0, None)
-MENTIONED_MAX = SLOT_MASK - NODES_MAX  # names that have a slot; the rest is left to origins
-
-
-class Urgency(IntEnum):
-    """What a change asks for."""
-
-    NONE = 0  # nothing that anybody could ask for has changed
-    LATER = 1  # it may wait for more
-    AT_ONCE = 2  # an edge or a node is lost: what flows there now is lost until we act
+MENTIONED_MAX = SLOT_MASK - NODES_MAX  # names with a slot; the rest is left to origins
 
 
 class Graph:
@@ -68,6 +60,21 @@ class Graph:
         self._root = self._slot(node_id)
         self.node_id = node_id
 
+    @classmethod
+    def copy_of(cls, other: Graph, node_id: str) -> Graph:
+        """What another observer was told, seen from `node_id`, which is in it."""
+        copy = cls.__new__(cls)
+        copy.__dict__.update(other.__dict__)
+        for name in ("_slots", "_names", "_free", "_idle", "_records", "_claims", "_mentions"):
+            setattr(copy, name, getattr(other, name).copy())
+        copy._adjacency = [each.copy() for each in other._adjacency]
+        copy._downs = {slot: downs.copy() for slot, downs in other._downs.items()}
+        copy._down_by = {slot: reports.copy() for slot, reports in other._down_by.items()}
+        copy.node_id, copy._root, copy._fresh = node_id, copy._slots[node_id], False
+        copy._changed, copy._dirty, copy._reaches = {}, dict.fromkeys(copy._records), {}
+        copy._tree = ShortestPathTree(copy._names, copy._adjacency, copy._root, grown=True)
+        return copy
+
     # ---- what origins say
 
     def update(self, link_state: LinkState | None, origin: str, now: float = 0.0) -> Urgency:
@@ -88,7 +95,7 @@ class Graph:
         urgency = max(
             self._take_claims(slot, said, anew=is_new_life), self._take_downs(slot, said, now)
         )
-        if before is None or link_state is None or _face(before) != _face(link_state):
+        if before is None or link_state is None or face(before) != face(link_state):
             ended = before is not None and (link_state is None or link_state.left)
             urgency = max(urgency, Urgency.AT_ONCE if ended else Urgency.LATER)
             self._dirty[slot] = None
@@ -98,20 +105,21 @@ class Graph:
 
     def _take_claims(self, slot: int, said: tuple[Edge, ...], *, anew: bool) -> Urgency:
         """`anew`: what others claim about this slot may have become true or untrue."""
-        before = self._claims[slot]
+        before, slots = self._claims[slot], self._slots
         claims: dict[int, Edge] = {}
         for edge in said:
-            if edge.state is not EdgeState.DOWN and self._mention(edge.neighbour):
-                claims[self._slots[edge.neighbour]] = edge
-        for other in before:
-            self._unmention(other)
+            if edge.state is not EdgeState.DOWN:
+                known = slots.get(edge.neighbour)
+                if known in before or self._mention(edge.neighbour):  # most stay what they were
+                    claims[slots[edge.neighbour]] = edge
         self._claims[slot] = claims
         urgency = Urgency.NONE
         for other in before:
             if other not in claims:
+                self._unmention(other)
                 urgency = max(urgency, self._set_edge(slot, other))
         for other, edge in claims.items():
-            if anew or not _same_claim(before.get(other), edge):
+            if anew or not same_claim(before.get(other), edge):
                 urgency = max(urgency, self._set_edge(slot, other))
         return urgency
 
@@ -377,9 +385,7 @@ class Graph:
         if self.stale:
             return
         assert self._reaches.keys() == {self._names[slot] for slot in self._records}
-        fresh = ShortestPathTree(self._names, self._adjacency, self._root)
-        for _ in self._names:
-            fresh.grow()
+        fresh = ShortestPathTree(self._names, self._adjacency, self._root, grown=True)
         fresh.rebuild()
         assert fresh.distance == self._tree.distance
         assert fresh.parent == self._tree.parent
@@ -389,16 +395,3 @@ class Graph:
         self._renew(dict.fromkeys(self._records), {})
         assert self._reaches == standing
         self._reaches = standing
-
-
-def _same_claim(one: Edge | None, other: Edge) -> bool:
-    """Whether nothing that counts has changed; of two edges that are not down."""
-    return one is not None and (one.cost, one.state, one.life) == (
-        other.cost,
-        other.state,
-        other.life,
-    )
-
-
-def _face(record: LinkState) -> tuple[int, int, bool]:
-    return record.incarnation, record.life, record.left

@@ -43,10 +43,10 @@ class Routing:
                 self._wait = WAIT_MIN
             self._due = now + self._wait
 
-    def hasten(self, now: float) -> None:
-        """What is to be computed is due at once."""
-        if self._due is not None:
-            self._due = min(self._due, now)
+    def adopt(self, graph: Graph, now: float) -> None:
+        """Take over what another observer's graph holds; the tables are due at once."""
+        self.graph = Graph.copy_of(graph, self.graph.node_id)
+        self._due = now
 
     def next_deadline(self) -> float | None:
         return self._due
