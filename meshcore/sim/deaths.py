@@ -145,10 +145,16 @@ class Deaths(Watch):
                     f"{self.within:g} s after its {death.kind}"
                 )
 
+    def known(self) -> list[Death]:
+        """The deaths of which everybody has heard."""
+        return [
+            death for death in self.deaths if death.took and not death.waiting and not death.is_void
+        ]
+
     def figures(self) -> dict[str, Any]:
-        known = [death for death in self.deaths if not death.waiting and not death.is_void]
-        first = [min(death.took) for death in known if death.took]
-        whole = [max(death.took) for death in known if death.took]
+        known = self.known()
+        first = [min(death.took) for death in known]
+        whole = [max(death.took) for death in known]
         each = [one for death in known for one in death.took]
         return {
             "deaths": {

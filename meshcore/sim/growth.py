@@ -96,8 +96,12 @@ class Growth(Watch):
             reachable(self.world, sound[0], self.world.now)
         ) == len(sound)
 
+    def known(self) -> list[Join]:
+        """The joins of which everybody has heard."""
+        return [join for join in self.joins if join.took and not join.waiting and not join.is_void]
+
     def figures(self) -> dict[str, Any]:
-        known = [max(join.took) for join in self.joins if not join.waiting and join.took]
+        known = [max(join.took) for join in self.known()]
         return {
             "joins": {
                 "count": len(self.joins),

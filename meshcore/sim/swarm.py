@@ -65,6 +65,7 @@ class Swarm:
         within = self.world.timings.dead + KNOWN_WITHIN
         if "news loss" in self.weather:
             within += REPAIRED_WITHIN  # every fifth word is lost
+        within += 2 * self.world.network.conditions.delay * len(self.names)  # at most so many hops
         self.deaths = Deaths(self.world, within=within)
         self.watches: list[Watch] = watch(self.world, [self.deaths, Transitions(self.world)])
         kind = rng.choice(topology.SHAPES)
