@@ -135,6 +135,7 @@ class Answers:
             "master": self._mesh.master,
             "forced": sorted(info.id for info in nodes if info.is_master_forced),
             "forced_off": sorted(info.id for info in nodes if info.is_master_forced is False),
+            "settled": self._mesh.election.next_deadline() is None,
             "now": connectivity.now(),
             "now_error": connectivity.now_error,
         }

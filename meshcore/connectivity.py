@@ -66,7 +66,6 @@ class Connectivity:
         self._router = router
         self._act = act
         self._load_of = load_of
-        self._started = time.monotonic()
         self._known_since = {mesh.identity.node_id: time.time()}
         self._loads: dict[str, dict[str, Any]] = {}
         self._urls: dict[int, str | None] = {}
@@ -100,8 +99,8 @@ class Connectivity:
 
     @property
     def up_time(self) -> float:
-        """Seconds since this node was made."""
-        return time.monotonic() - self._started
+        """Seconds since this node started."""
+        return self._mesh.scale.up_time(time.monotonic())
 
     def get_status(self, node_id: str) -> NodeStatus:
         """Raises UnknownNodeError where nobody knows that id."""
@@ -212,8 +211,9 @@ class Connectivity:
     def sync_time(self, timestamp: float, delay: float) -> None:
         """A reference says that it was `timestamp`, in Unix seconds, `delay` seconds ago.
 
-        Sets the clock at once, forward or backward: on the master that of the whole mesh. A node
-        that follows a master returns to that one's time with the next surer measurement.
+        Sets the clock at once, forward or backward: on the master that of the whole mesh, which
+        follows within two seconds for each hop. A node that follows a master returns to that one's
+        time as soon as it hears of it again.
 
         Raises:
             ConfigError: no number, or a negative delay.

@@ -110,6 +110,7 @@ class Node:
         if self._closed is not None:
             raise ClosedError(f"{self.node_id} was started before; make a new node")
         self._closed = asyncio.Event()
+        self._mesh.begin(time.monotonic())
         loop = asyncio.get_running_loop()
         try:
             if self.config.data_dir is not None:

@@ -64,7 +64,7 @@ async def _settled(client: Session, node: str | None) -> dict[str, Any]:
     while True:
         found: dict[str, Any] = await client.ask("mesh:master")
         arrived = found["forced"] == forced and not found["forced_off"]
-        if arrived and node in (None, found["master"]):
+        if arrived and found["settled"] and node in (None, found["master"]):
             return found
         if not patience.left:
             raise DeadlineExceededError(

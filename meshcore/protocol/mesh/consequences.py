@@ -261,7 +261,7 @@ class Consequences(Machines):
     def _seek_time(self, now: float) -> None:
         """Ask sooner for the time while we have none."""
         upstream = self.next_hop_to_master()
-        if upstream is not None and self.clock.error(now) is None:
+        if upstream is not None and not self.clock.has_time_of_master:
             self.latency.hurry(upstream, now)
 
     def _on_ping(self, effect: latency.Ping, now: float) -> None:
@@ -271,9 +271,10 @@ class Consequences(Machines):
 
     def _on_echo(self, link: int, echo: control.Echo, now: float) -> None:
         """Answer at once; where we know the mesh's time, the answer carries it."""
-        time, error = self.clock.time(now), self.clock.error(now)
-        master = self.election.master if error is not None else None
-        reply = control.EchoReply(echo.number, master or "", time, time, error or 0.0)
+        clock = self.clock
+        time, error = clock.time(now), clock.error(now) or 0.0
+        master = (self.election.master if clock.has_time_of_master else None) or ""
+        reply = control.EchoReply(echo.number, master, time, time, error, clock.epoch)
         self._emit(Send(link, reply))
 
     def _on_echo_reply(self, node_id: str, reply: control.EchoReply, now: float) -> None:
@@ -281,7 +282,9 @@ class Consequences(Machines):
         if sent is None or node_id != self.next_hop_to_master():
             return
         if reply.master == self.election.master:
-            self.clock.on_reply(sent, reply.received, reply.replied, now, reply.error)
+            self.clock.on_reply(
+                sent, reply.received, reply.replied, now, error=reply.error, epoch=reply.epoch
+            )
             self.latency.rest(node_id)
         else:
             self._seek_time(now)
