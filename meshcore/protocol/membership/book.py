@@ -75,6 +75,18 @@ class Book:
         node = self._nodes.get(node_id)
         return None if node is None else known.entry_of(node)
 
+    def candidate_life(self, node_id: str) -> int | None:
+        """The life of another node that is not DEAD; None where it is, or is not known.
+
+        One that is only quiet counts as long as the mesh has a way to it: who watches closely must
+        not elect somebody else than the others do.
+        """
+        node = self._nodes.get(node_id) or self._unlisted.get(node_id)
+        if node is None:
+            return None
+        quiet = node.own is NodeStatus.DEAD and node.reachable
+        return None if node.status is NodeStatus.DEAD and not quiet else node.life
+
     def holder(self, node_id: str) -> NodeEntry | None:
         """Who holds an id, also where it is not listed because it is quiet."""
         node = self._unlisted.get(node_id)

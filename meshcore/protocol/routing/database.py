@@ -75,10 +75,15 @@ class Forgotten:
 
 @dataclass(frozen=True, slots=True)
 class OutdoneBy:
-    """A record of our own id that we cannot outbid; `life` is 0 where it does not say."""
+    """A record of our own id that we cannot outbid; `life` is 0 where it does not say.
+
+    `scale` and `born`: the age of that life, as it says itself.
+    """
 
     incarnation: int
     life: int
+    scale: int = 0
+    born: float = 0.0
 
 
 Effect: TypeAlias = Send | Publish | Count | Changed | Forgotten | OutdoneBy
@@ -192,7 +197,8 @@ class LinkStateDatabase:
         stranger = own and isinstance(own.record, LinkState) and own.record.life != life
         last = held.sequence >= NUMBER_MAX - 1  # nothing is greater
         if held.incarnation > self.incarnation or stranger or last:
-            return OutdoneBy(held.incarnation, life)
+            age = (record.scale, record.born) if isinstance(record, LinkState) else (0, 0.0)
+            return OutdoneBy(held.incarnation, life, *age)
         return None
 
     def _on_own_news(self, link: int, held: Held, now: float) -> list[Effect]:
