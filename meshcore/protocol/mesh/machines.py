@@ -87,6 +87,7 @@ class Machines:
         self.details_of: dict[str, Details] = {}
         self.attached_to: str | None = None  # a client's node
         self.leave_acked = False
+        self.control_received: dict[str, int] = {}  # by kind, beats and news included
         self.control_touched = True  # its deadlines may have changed
         self._attached_link = 0
         self._senders: dict[int, str] = {}  # link -> node id, or address of a client of ours
