@@ -267,6 +267,10 @@ class Answers:
             "channels": stats["channels"],
             "streams": stats["calls_in"] + stats["calls_out"],
             "forwarded": mesh.forwarding.forwarded,
+            "control": {
+                "sent": dict(self._driver.control_sent),
+                "received": dict(mesh.control_received),
+            },
             "counters": {**self._driver.counters, **self._executor.counters},
             "queues": {key: stats[key] for key in ("in_flight_bytes", "backlog_bytes")},
             "transport": self._driver.transport.stats(),

@@ -28,7 +28,8 @@ class NodeInfo:
         up_time: seconds since its process started.
         status: ALIVE, SLOW, WARNING or DEAD.
         reachable: whether there is a way to it now.
-        reason: why it is not reachable ("gone", "silent", "unreachable"), else "".
+        reason: why it is not reachable ("gone", "silent", "unreachable"), or "quiet" where nothing
+            is heard over a connection that is whole; else "".
         stalled: its connection is whole but its loop does not run.
         plugins: the namespaces whose actions it offers.
         organization: as it was configured there.

@@ -66,6 +66,7 @@ class Consequences(Machines):
             events.PeerState: self._on_peer_state,
             events.Added: self._on_added,
             events.Removed: self._on_removed,
+            events.Lost: self._forget_node,
             events.StatusChanged: self._on_node_event,
             events.Restarted: self._on_node_event,
             link_states.Changed: self._on_record,
@@ -168,6 +169,7 @@ class Consequences(Machines):
             dead="" if reason is None else reason.value,
             now=now,
         )
+        self._elect(effect.node_id, now)  # a quiet one is a candidate while there is a way to it
 
     def _on_added(self, effect: events.Added, now: float) -> None:
         self._on_node_event(effect, now)
@@ -175,6 +177,12 @@ class Consequences(Machines):
 
     def _on_removed(self, effect: events.Removed, now: float) -> None:
         self._emit(Notify(effect))
+        if effect.reason is events.Reason.QUIET:  # it is a part of the mesh still, only not heard
+            self.clients.note((effect.node_id,), removed=effect.reason.value)
+        else:
+            self._forget_node(effect, now)
+
+    def _forget_node(self, effect: events.Removed | events.Lost, now: float) -> None:
         self.clients.note((effect.node_id,), removed=effect.reason.value)
         self.details_of.pop(effect.node_id, None)
         self.database.remove(effect.node_id, now)

@@ -299,4 +299,8 @@ _CHECKS: dict[type, tuple[schema.Check, ...]] = {
     ),
 }
 _CLASSES: dict[int, Any] = {cls.KIND: cls for cls in _CHECKS}  # type: ignore[attr-defined]
+# `bucket_contents` and the like, under which each kind is counted.
+KIND_NAMES: dict[type, str] = {
+    cls: "".join(f"_{c.lower()}" if c.isupper() else c for c in cls.__name__)[1:] for cls in _CHECKS
+}
 _NAMES = {cls: tuple(field.name for field in dataclass_fields(cls)) for cls in _CHECKS}
