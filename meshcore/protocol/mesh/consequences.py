@@ -15,7 +15,7 @@ from typing import Any
 
 from meshcore.protocol.delivery.outputs import COUNT
 from meshcore.protocol.machine import Count, Notify, Publish, Send
-from meshcore.protocol.membership import events, link_events
+from meshcore.protocol.membership import events, gathering, link_events
 from meshcore.protocol.mesh.machines import Machines
 from meshcore.protocol.routing import database as link_states
 from meshcore.protocol.wire import control
@@ -67,6 +67,8 @@ class Consequences(Machines):
             link_states.Changed: self._on_record,
             link_states.Forgotten: lambda it, now: self.routing.on_changed(it.origin, None, now),
             link_states.OutdoneBy: self._on_outdone,
+            gathering.Learn: self._on_learn,
+            gathering.Unlearn: lambda effect, now: self.links.unlearn(effect.urls),
         }
 
     def _on_handshaken(self, effect: link_events.Handshaken, now: float) -> None:
@@ -103,6 +105,7 @@ class Consequences(Machines):
         self._perform(self.database.on_link_up(effect.link, effect.node_id, now), now)
         self.delivery.on_first_link(now)
         self._reroute(now)
+        self._perform(self.gathering.on_link_up(effect.node_id, effect.url, now), now)
 
     def _on_link_down(self, effect: link_events.LinkDown, now: float) -> None:
         self._emit(Notify(effect))
@@ -129,6 +132,7 @@ class Consequences(Machines):
             )
             self._perform(down, now)
             self._announce(now)
+            self._perform(self.gathering.on_link_down(effect.node_id, now), now)
         self._reroute(now)
 
     def _forget_link(self, link: int) -> None:
@@ -179,6 +183,7 @@ class Consequences(Machines):
         record = self.database.link_state(effect.origin)
         self.routing.on_changed(effect.origin, record, now)
         if record is not None and record.left and effect.origin != self._node_id:
+            self.gathering.forget_hint(effect.origin)
             link = self.links.link_to(effect.origin, record.life)
             if link is not None:
                 self._emit(Send(link, control.LeaveAck(self._node_id)))
@@ -203,6 +208,9 @@ class Consequences(Machines):
             self._emit(link_events.Evicted(reason, ""))
         else:
             self._emit(link_events.TakeIncarnation(effect.incarnation + 1))
+
+    def _on_learn(self, effect: gathering.Learn, now: float) -> None:
+        self._perform(self.links.learn(effect.node_id, effect.urls, now), now)
 
     def _reroute(self, now: float) -> None:
         self.forwarding.on_routes_changed()

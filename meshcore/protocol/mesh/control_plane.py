@@ -87,7 +87,7 @@ class ControlPlane(Consequences):
     def _control_deadline(self) -> float | None:
         deadlines = [self.links.next_deadline(), self.roster.next_deadline()]
         if self.identity.listed:
-            machines = (self.detector, self.database, self.routing)
+            machines = (self.detector, self.database, self.routing, self.gathering)
             deadlines += [machine.next_deadline() for machine in machines]
         return min((one for one in deadlines if one is not None), default=None)
 
@@ -99,6 +99,7 @@ class ControlPlane(Consequences):
         if self.identity.listed:
             self._perform(self.database.on_tick(now), now)
             self._route(now)
+            self._perform(self.gathering.on_tick(now), now)
 
     def _route(self, now: float) -> None:
         changes = self.routing.on_tick(now)
@@ -108,6 +109,7 @@ class ControlPlane(Consequences):
         self.database.set_reachable(reachable, now)
         self._reroute(now)
         self._perform(self.roster.on_reach(changes, now), now)
+        self.gathering.on_routes(reachable.values(), now)
         self.clients.note(changes)
         self._emit(Notify(Rerouted(tuple(changes))))
 

@@ -7,11 +7,13 @@ messages and the time, and `core` adds the data plane.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from meshcore.protocol.delivery.delivery import Delivery
 from meshcore.protocol.forwarding import Forwarding
+from meshcore.protocol.membership.candidates import Candidate
 from meshcore.protocol.membership.detector import Detector
+from meshcore.protocol.membership.gathering import Gathering
 from meshcore.protocol.membership.handshake import Local
 from meshcore.protocol.membership.links import Links
 from meshcore.protocol.membership.roster import Roster
@@ -21,7 +23,7 @@ from meshcore.protocol.mesh.own import Identity, OwnRecords
 from meshcore.protocol.routing.database import LinkStateDatabase
 from meshcore.protocol.routing.routing import Routing
 from meshcore.protocol.wire.control import Flags
-from meshcore.protocol.wire.records import Details
+from meshcore.protocol.wire.records import Details, EdgeState
 
 
 class Machines:
@@ -35,6 +37,7 @@ class Machines:
         rng: random.Random,
         now: float,
         costs: Mapping[str, int],
+        auto_connect: int,
         delivery: Delivery,
         forwarding: Forwarding,
     ) -> None:
@@ -62,6 +65,14 @@ class Machines:
             life=identity.life,
             timings=timings,
             listed=identity.listed,
+        )
+        self.gathering = Gathering(
+            identity.node_id,
+            rng,
+            degree=auto_connect if identity.listed else 0,
+            now=now,
+            known=self._candidates,
+            in_vain=self.links.is_in_vain,
         )
         self.own = OwnRecords(
             self.links, self.detector, costs=costs, digest=lambda: self.database.digest
@@ -91,6 +102,16 @@ class Machines:
     def _holder_of(self, node_id: str) -> int | None:
         entry = self.roster.get(node_id)
         return entry.life if entry is not None and entry.reachable else None
+
+    def _candidates(self) -> Iterator[Candidate]:
+        """Whose addresses the link states tell; who has left is dialled no more."""
+        for origin in self.database.origins():
+            record = self.database.link_state(origin)
+            if record is not None and not record.left:
+                links = sum(edge.state is not EdgeState.DOWN for edge in record.edges)
+                reachable = self._holder_of(origin) is not None
+                told_at = self.database.told_at(origin)
+                yield Candidate(origin, record.endpoints, links, reachable, told_at)
 
     def _known_of(self, node_id: str) -> tuple[int, int] | None:
         incarnation = self.database.incarnation_of(node_id)
