@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from meshcore import host
 from meshcore.config import Timings
 from meshcore.errors import UnknownNodeError
 from meshcore.protocol.membership import events, link_events
@@ -33,7 +34,9 @@ class NodeInfo:
         incarnation: the number of its present life.
         env: what it is written in.
         version: of meshcore, at that node.
-        host: `{"name", "cores", "os"}` of its machine.
+        host: its machine: `{"name", "os", "cores", "cpu": {"model", "speed", "usage"}, "ram":
+            {"total", "free", "used_perc"}}` in MHz, bytes and 0 to 100; what it cannot tell is
+            None, and the load is that of the moment when it last told of itself.
         pid: of its process.
         status: ALIVE, SLOW, WARNING or DEAD.
         reachable: whether there is a way to it now.
@@ -135,18 +138,18 @@ class Connectivity:
 
     def get_all_hosts(self) -> list[str]:
         """The names of the machines that the known nodes run on, sorted, each once."""
-        return sorted({info.host["name"] for info in self.nodes.values() if "name" in info.host})
+        return sorted({info.host["name"] for info in self.nodes.values() if info.host.get("name")})
 
     def _info(self, entry: events.NodeEntry) -> NodeInfo:
         details = self._mesh.details_of.get(entry.node_id)
         content = details.content if details is not None else {}
-        host = content.get("host")
+        env = content.get("env")
         return NodeInfo(
             id=entry.node_id,
             incarnation=entry.incarnation,
-            env="python",
+            env=env if isinstance(env, str) else "python",
             version=content.get("version"),
-            host=dict(host) if isinstance(host, dict) else {},
+            host=host.as_told(content.get("host")),
             pid=content.get("pid"),
             status=entry.status,
             reachable=entry.reachable,

@@ -49,8 +49,9 @@ MAY_IMPORT: dict[str, str] = {
     "meshcore.connectivity": "errors config host protocol.*",
     "meshcore.responses": "errors message payload protocol.* runtime",
     "meshcore.answers": "errors config host protocol.* runtime work router",
+    "meshcore.announcing": "config host runtime work",
     "meshcore.node": "errors identity urls paths config host payload message protocol.* transport"
-    " runtime work router connectivity answers",
+    " runtime work router connectivity answers announcing",
     "meshcore.controller": "errors identity urls config payload message protocol.* runtime work"
     " router connectivity responses node",
     "meshcore.service": "errors identity config payload message protocol.view runtime work node"
