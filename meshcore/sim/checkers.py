@@ -7,12 +7,12 @@ when every deadline has passed.
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from typing import TypeAlias
 
 from meshcore.errors import Code
 from meshcore.protocol.mesh import LOOPBACK
-from meshcore.protocol.mesh.own import COST_DEFAULT
 from meshcore.protocol.view import NodeStatus
 from meshcore.protocol.wire.limits import HOP_LIMIT
 from meshcore.sim.process import Process
@@ -21,6 +21,7 @@ from meshcore.sim.world import World
 
 Adjacency: TypeAlias = dict[str, dict[str, None]]
 
+STEADY = ("Beat", "Echo", "EchoReply")  # what a mesh says in which nothing happens
 DEADLINE_SLACK = 0.3  # seconds: the wheel fires up to an eighth late
 ENDS = (Code.ACTION_FAILED, Code.CANCELLED, Code.DEADLINE, Code.UNREACHABLE, Code.PEER_LOST)
 
@@ -58,6 +59,27 @@ def hops_from(start: str, links: Adjacency) -> dict[str, int]:
     return found
 
 
+def costs_from(world: World, start: str, links: Adjacency) -> dict[str, int]:
+    """What the cheapest way to every node costs, by what the ends of its links say themselves."""
+    claims = {name: _claims(world.node(name)) for name in links}
+    found: dict[str, int] = {}
+    queue = [(0, start)]
+    while queue:
+        cost, one = heapq.heappop(queue)
+        if one in found:
+            continue
+        found[one] = cost
+        for other in links[one]:
+            edge = max(claims[one].get(other, 0), claims[other].get(one, 0))
+            heapq.heappush(queue, (cost + edge, other))
+    return found
+
+
+def _claims(process: Process) -> dict[str, int]:
+    record = process.mesh.database.link_state(process.name)
+    return {} if record is None else {edge.neighbour: edge.cost for edge in record.edges}
+
+
 def agreement(world: World, *, forgotten: bool = False) -> list[str]:
     """All nodes of a component know the same nodes and edges, and those are the true ones.
 
@@ -72,7 +94,7 @@ def agreement(world: World, *, forgotten: bool = False) -> list[str]:
 
 def _view_of(world: World, process: Process, links: Adjacency, *, forgotten: bool) -> list[str]:
     mesh, problems = process.mesh, []
-    hops = hops_from(process.name, links)
+    hops, costs = hops_from(process.name, links), costs_from(world, process.name, links)
     entries = {entry.node_id: entry for entry in mesh.roster.nodes()}
     seen = sorted(name for name, entry in entries.items() if entry.reachable)
     if seen != sorted(hops):
@@ -87,7 +109,9 @@ def _view_of(world: World, process: Process, links: Adjacency, *, forgotten: boo
             problems.append(f"{process.name} takes {name} for {entry.status.name}")
         if (entry.life, entry.incarnation) != (truth.life, truth.incarnation):
             problems.append(f"{process.name} knows another life of {name}")
-        if (entry.hops, entry.cost) != (hops[name], hops[name] * COST_DEFAULT):
+        if entry.cost != costs[name]:
+            problems.append(f"{process.name}: {name} costs {costs[name]}, not {entry.cost}")
+        if entry.hops != len(mesh.routing.graph.path(name)) - 1 or entry.hops < hops[name]:
             problems.append(f"{process.name}: {name} is {hops[name]} hops away, not {entry.hops}")
         if name != process.name and name not in mesh.details_of:
             problems.append(f"{process.name} lacks the details of {name}")
@@ -148,14 +172,14 @@ def _follow(world: World, process: Process, goal: str) -> str | None:
 
 
 def quiet(world: World, seconds: float = 5.0) -> list[str]:
-    """Nothing but beats is said while nothing happens. Lets that time pass."""
+    """Nothing but beats and echoes is said while nothing happens. Lets that time pass."""
     before = {process: dict(process.control_sent) for process in world.processes.values()}
     world.run(seconds)
     said: dict[str, int] = {}
     for process in world.processes.values():
         for kind, count in process.control_sent.items():
             more = count - before.get(process, {}).get(kind, 0)
-            if more and kind != "Beat":
+            if more and kind not in STEADY:
                 said[kind] = said.get(kind, 0) + more
     return [f"said in {seconds} quiet seconds: {said}"] if said else []
 

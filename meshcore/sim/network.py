@@ -100,7 +100,14 @@ class Network:
         self.listening: dict[str, Process] = {}
         self.hosts: dict[str, str] = {}  # of each URL, also while nobody listens
         self.silent_hosts: dict[str, None] = {}
-        self.sent: dict[str, int] = {"frames": 0, "bytes": 0, "news": 0, "lost": 0, "doubled": 0}
+        self.sent: dict[str, int] = {
+            "frames": 0,
+            "packets": 0,
+            "bytes": 0,
+            "news": 0,
+            "lost": 0,
+            "doubled": 0,
+        }
         self._clock, self._rng = clock, rng
         self._cuts: dict[tuple[str, str], None] = {}
         self._wires: dict[Wire, None] = {}
@@ -185,6 +192,7 @@ class Network:
         other = wire.other(end)
         size = sum(map(len, frames))
         self.sent["frames"] += 1
+        self.sent["packets"] += frames[0][1] == PACKET
         self.sent["bytes"] += size
         self._clock.note(frames[0])
         if not self._passes(end, other):

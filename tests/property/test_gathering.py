@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from meshcore.protocol.machine import Count
-from meshcore.protocol.membership.candidates import URLS_PER_NODE, Candidate
 from meshcore.protocol.membership.gathering import Effects, Gathering, Learn, Unlearn
+from meshcore.protocol.membership.targets import URLS_PER_NODE, Target
 
 ME = "n0"
 NAMES = st.sampled_from([f"n{number}" for number in range(8)])
@@ -18,13 +18,13 @@ DIALS_AT_ONCE = 5  # one for more links, three to join, and a lost one that is t
 
 
 class GatheringMachine(RuleBasedStateMachine):
-    """The other nodes are a table of candidates; `dialled` is what the dialling would hold."""
+    """The other nodes are a table of targets; `dialled` is what the dialling would hold."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
         self.degree = 2
-        self.known: dict[str, Candidate] = {}
+        self.known: dict[str, Target] = {}
         self.left: set[str] = set()
         self.linked: set[str] = set()
         self.dialled: dict[str, str] = {}  # url -> node for whom it was learnt
@@ -65,7 +65,7 @@ class GatheringMachine(RuleBasedStateMachine):
           reachable=st.booleans())  # fmt: skip
     def tells(self, name: str, ports: list[int], links: int, reachable: bool) -> None:
         urls = tuple(f"tcp://{name}:{port}" for port in ports)
-        self.known[name] = Candidate(name, urls, links, reachable, self.now)
+        self.known[name] = Target(name, urls, links, reachable, self.now)
         self.left.discard(name)
         self.machine.on_routes([reachable], self.now)
 

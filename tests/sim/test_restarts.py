@@ -229,8 +229,8 @@ def test_a_neighbour_that_took_a_greater_incarnation_is_still_watched() -> None:
     world = World(seed=13)
     outbid(world)
     told = len(world.node("a").events)
-    world.pause("b", 1.6)
-    world.run(1.5)
+    world.pause("b", 1.45)
+    world.run(1.4)
     assert world.node("a").mesh.roster.get("b").status is NodeStatus.SLOW
     world.run(1.0)
     assert world.node("a").mesh.roster.get("b").status is NodeStatus.ALIVE

@@ -14,7 +14,7 @@ How it stays bounded:
 - At most one attempt at a time to get more links, and one to get to an unreachable node (three
   while there is no link at all). An attempt ends with a link, when every address has failed or led
   elsewhere (`in_vain`), or after ATTEMPT_MAX. How long to wait then: `patience.py`.
-- At most URLS_PER_NODE addresses of a node are used, and hints have a bound (`candidates.py`).
+- At most URLS_PER_NODE addresses of a node are used, and hints have a bound (`targets.py`).
 
 Complications:
 - Of a few at random the one with fewest links is chosen, best one that lacks links itself: without
@@ -40,8 +40,8 @@ from enum import Enum
 from typing import TypeAlias
 
 from meshcore.protocol.machine import Count
-from meshcore.protocol.membership.candidates import URLS_PER_NODE, Candidate, Hints
 from meshcore.protocol.membership.patience import Patience
+from meshcore.protocol.membership.targets import URLS_PER_NODE, Hints, Target
 
 ATTEMPT_MAX = 8.0  # eight addresses that start 0.25 s apart, 3 s to connect, and a handshake
 LOOK_INTERVAL = 0.25  # between two looks at what became of an attempt
@@ -107,7 +107,7 @@ class Gathering:
         *,
         degree: int,
         now: float,
-        known: Callable[[], Iterable[Candidate]],
+        known: Callable[[], Iterable[Target]],
         in_vain: Callable[[str], bool],
         allowed: Callable[[str], bool] = lambda _url: True,
     ) -> None:
@@ -237,13 +237,13 @@ class Gathering:
     def addresses(self, most: int, now: float) -> list[tuple[str, tuple[str, ...]]]:
         """At most so many addresses, of neighbours first, one of each node before a second."""
         self._expire(now)
-        rows = [c for c in self._candidates() if c.urls and c.node_id != self._node_id]
+        rows = [c for c in self._targets() if c.urls and c.node_id != self._node_id]
         rows.sort(key=lambda c: (c.node_id not in self._linked, not c.reachable))
         chosen: dict[str, list[str]] = {}
         for at in range(URLS_PER_NODE):
-            for candidate in rows:
-                if at < len(candidate.urls) and most > 0:
-                    chosen.setdefault(candidate.node_id, []).append(candidate.urls[at])
+            for target in rows:
+                if at < len(target.urls) and most > 0:
+                    chosen.setdefault(target.node_id, []).append(target.urls[at])
                     most -= 1
         return [(node_id, tuple(urls)) for node_id, urls in chosen.items()]
 
@@ -262,24 +262,24 @@ class Gathering:
     # -- attempts ---------------------------------------------------------------------------------
 
     def _begin_attempts(self, now: float) -> Effects:
-        more: list[Candidate] = []  # who can be reached, and would be one more link
-        lost: list[Candidate] = []
+        more: list[Target] = []  # who can be reached, and would be one more link
+        lost: list[Target] = []
         later: list[float] = []  # when somebody who waits may be tried again
         reachable = 0
-        for candidate in self._candidates():
-            node_id = candidate.node_id
-            reachable += candidate.reachable
+        for target in self._targets():
+            node_id = target.node_id
+            reachable += target.reachable
             if node_id == self._node_id or node_id in self._linked or node_id in self._attempts:
                 continue
-            if not candidate.urls or (candidate.reachable and not self._missing()):
+            if not target.urls or (target.reachable and not self._missing()):
                 continue
             retry_at = self._patience.retry_at(node_id)
-            if not candidate.reachable:
-                retry_at = max(retry_at, candidate.told_at + SETTLE)
+            if not target.reachable:
+                retry_at = max(retry_at, target.told_at + SETTLE)
             if retry_at > now:
                 later.append(retry_at)
             else:
-                (more if candidate.reachable else lost).append(candidate)
+                (more if target.reachable else lost).append(target)
         self._part = reachable
         effects = self._join(lost, now) if now >= self._join_at else []
         if now >= self._more_at and self._wants_more():
@@ -299,7 +299,7 @@ class Gathering:
         if later is not None:
             self._wake_at(max(later, soonest))
 
-    def _join(self, lost: list[Candidate], now: float) -> Effects:
+    def _join(self, lost: list[Target], now: float) -> Effects:
         effects: Effects = []
         most = 1 if self._linked else min(JOINS_ALONE, self.degree)
         self._rng.shuffle(lost)
@@ -310,34 +310,34 @@ class Gathering:
     def _wants_more(self) -> bool:
         return self._missing() > self._tries(_Aim.AGAIN) and not self._tries(_Aim.MORE)
 
-    def _preferred(self, candidates: list[Candidate]) -> list[Candidate]:
+    def _preferred(self, targets: list[Target]) -> list[Target]:
         """In random order, but the last of some has fewest links: it is tried first."""
-        self._rng.shuffle(candidates)
-        some = candidates[-SAMPLE:]
+        self._rng.shuffle(targets)
+        some = targets[-SAMPLE:]
         some.sort(key=lambda one: max(one.links, self.degree - 1), reverse=True)
-        return candidates[:-SAMPLE] + some
+        return targets[:-SAMPLE] + some
 
-    def _try_one(self, candidates: list[Candidate], aim: _Aim, now: float) -> Effects:
+    def _try_one(self, targets: list[Target], aim: _Aim, now: float) -> Effects:
         """Begin with the last of them who may be dialled; who was looked at is taken out."""
         effects: Effects = []
         used = {url for attempt in self._attempts.values() for url in attempt.urls}
         used.update(self._kept.values())
-        while candidates:
-            candidate = candidates.pop()
-            allowed = [url for url in candidate.urls if self.allowed(url)]
+        while targets:
+            target = targets.pop()
+            allowed = [url for url in target.urls if self.allowed(url)]
             urls = tuple(url for url in allowed if url not in used)
             if urls:
-                self._attempts[candidate.node_id] = _Attempt(urls, now + ATTEMPT_MAX, aim)
-                return [*effects, Learn(candidate.node_id, urls)]
+                self._attempts[target.node_id] = _Attempt(urls, now + ATTEMPT_MAX, aim)
+                return [*effects, Learn(target.node_id, urls)]
             if not allowed:
                 effects.append(Count("learnt address not allowed"))
-            self._patience.rest(candidate.node_id, now, USED_REST if allowed else REFUSED_REST)
+            self._patience.rest(target.node_id, now, USED_REST if allowed else REFUSED_REST)
         return effects
 
     def _end_attempts(self, now: float) -> Effects:
         if not self._attempts:
             return []
-        offered = {one.node_id: one.urls for one in self._candidates()}
+        offered = {one.node_id: one.urls for one in self._targets()}
         gone: list[str] = []
         for node_id, attempt in list(self._attempts.items()):
             urls = offered.get(node_id, ())
@@ -362,7 +362,7 @@ class Gathering:
 
     # -- inside -----------------------------------------------------------------------------------
 
-    def _candidates(self) -> list[Candidate]:
+    def _targets(self) -> list[Target]:
         return self._hints.added_to(self._known())
 
     def _missing(self) -> int:

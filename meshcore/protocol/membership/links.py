@@ -183,7 +183,7 @@ class Links:
         link.become(LinkState.GREETING)
         link.hello_nonce = self._nonces.take()
         self._table.deadlines.set(number, now + HANDSHAKE_TIMEOUT)
-        return [Send(number, handshake.hello(self.local, link.hello_nonce))]
+        return [Send(number, handshake.hello(self.local, link.hello_nonce, now))]
 
     def on_dial_failed(self, number: int, reason: str, now: float) -> Effects:
         return self.on_closed(number, reason, now)

@@ -164,6 +164,11 @@ class Roster:
         node = self._nodes.get(node_id)
         return None if node is None else known.entry_of(node)
 
+    def candidate_life(self, node_id: str) -> int | None:
+        """The life of another node that is not DEAD; None where it is, or is not known."""
+        node = self._nodes.get(node_id)
+        return None if node is None or node.status is NodeStatus.DEAD else node.life
+
     def check_invariants(self) -> None:
         """Assert that what is stored twice agrees, and that whoever ages has a timer."""
         assert self._node_id not in self._nodes

@@ -10,7 +10,8 @@ from typing import Any
 
 from meshcore.errors import ProtocolError
 from meshcore.protocol.delivery.outputs import COUNT
-from meshcore.protocol.machine import Notify, Send
+from meshcore.protocol.election.election import MasterChanged
+from meshcore.protocol.machine import Notify
 from meshcore.protocol.mesh.consequences import Consequences, Rerouted
 from meshcore.protocol.wire import control
 
@@ -37,11 +38,18 @@ class ControlPlane(Consequences):
             if isinstance(message, control.View) and link == self._attached_link:
                 told = self.roster.on_view(message.entries, reset=message.reset, now=now)
                 self._perform(told, now)
+                self._on_view_master(message.master or None)
                 self._emit(Notify(Rerouted(tuple(entry[0] for entry in message.entries))))
         elif link in self.clients:
             self._emit((COUNT, "control message of a client"))
         else:
             self._on_linked(link, message, now)
+
+    def _on_view_master(self, master: str | None) -> None:
+        if master != self.view_master:
+            changed = MasterChanged(self.view_master, master)
+            self.view_master = master
+            self._emit(Notify(changed))
 
     def _on_linked(self, link: int, message: Any, now: float) -> None:
         """From a neighbour whose handshake has passed."""
@@ -58,7 +66,9 @@ class ControlPlane(Consequences):
             case control.LeaveAck():
                 self.leave_acked = True
             case control.Echo():
-                self._emit(Send(link, control.EchoReply(message.number)))
+                self._on_echo(link, message, now)
+            case control.EchoReply():
+                self._on_echo_reply(self._senders[link], message, now)
 
     def on_news(self, link: int, data: bytes, now: float) -> None:
         """A message over PUB/SUB; what is no beat or news, or of a stranger, is counted."""
@@ -81,13 +91,22 @@ class ControlPlane(Consequences):
         if self.links.link_to(beat.node_id) == link:
             self._perform(self.detector.on_beat(beat.node_id, beat.interval, beat.lag, now), now)
             self.database.on_beat_digest(link, beat.digest, now)
+            if self.scale.meet(beat.scale, beat.position, now):
+                self._on_scale(now)
 
     # Time ------------------------------------------------------------------------------------
 
     def _control_deadline(self) -> float | None:
         deadlines = [self.links.next_deadline(), self.roster.next_deadline()]
         if self.identity.listed:
-            machines = (self.detector, self.database, self.routing, self.gathering)
+            machines = (
+                self.detector,
+                self.database,
+                self.routing,
+                self.latency,
+                self.election,
+                self.gathering,
+            )
             deadlines += [machine.next_deadline() for machine in machines]
         return min((one for one in deadlines if one is not None), default=None)
 
@@ -97,8 +116,10 @@ class ControlPlane(Consequences):
         self._perform(self.links.on_tick(now), now)
         self._perform(self.roster.on_tick(now), now)
         if self.identity.listed:
+            self._perform(self.latency.on_tick(now), now)
             self._perform(self.database.on_tick(now), now)
             self._route(now)
+            self._perform(self.election.on_tick(now), now)
             self._perform(self.gathering.on_tick(now), now)
 
     def _route(self, now: float) -> None:
@@ -112,6 +133,7 @@ class ControlPlane(Consequences):
         self.gathering.on_routes(reachable.values(), now)
         self.clients.note(changes)
         self._emit(Notify(Rerouted(tuple(changes))))
+        self._seek_time(now)
 
     def _flush_control(self, now: float) -> None:
         """The end of a turn: tell clients and neighbours what has changed in it."""

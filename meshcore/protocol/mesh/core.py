@@ -42,6 +42,7 @@ class Mesh(ControlPlane):
         timings: seconds, see membership/timings.py.
         rng: all randomness of the core.
         now: the time of its start.
+        unix_now: what the machine's own clock shows then, in Unix seconds.
         request_timeout: seconds that work without a deadline waits for a route.
         costs: configured cost of the edge to a neighbour, in microseconds.
         auto_connect: links that this node is meant to have, by learnt addresses; 0 = off.
@@ -54,6 +55,7 @@ class Mesh(ControlPlane):
         timings: TimingsLike,
         rng: random.Random,
         now: float,
+        unix_now: float = 0.0,
         request_timeout: float = 30.0,
         costs: Mapping[str, int] | None = None,
         auto_connect: int = 0,
@@ -73,6 +75,7 @@ class Mesh(ControlPlane):
             timings=timings,
             rng=rng,
             now=now,
+            unix_now=unix_now,
             costs=costs or {},
             auto_connect=auto_connect,
             delivery=delivery,
@@ -153,12 +156,12 @@ class Mesh(ControlPlane):
     def flush(self, now: float) -> None:
         """The end of a turn of the loop: what gathered in it leaves."""
         self.delivery.flush(now)
-        if self._edges_changed or self.clients.changed:
+        if self._edges_changed or self.clients.is_due:
             self._flush_control(now)
 
     def is_flush_due(self) -> bool:
         """Something waits for the end of the turn."""
-        return bool(self.delivery.is_flush_due or self._edges_changed or self.clients.changed)
+        return bool(self.delivery.is_flush_due or self._edges_changed or self.clients.is_due)
 
     # Links, as the shell reports them ----------------------------------------------------------
 
@@ -237,6 +240,17 @@ class Mesh(ControlPlane):
         self._perform(self.detector.set_timings(timings, now), now)
         self._perform(self.roster.set_timings(timings, now), now)
 
+    def set_forced(self, forced: bool | None, now: float) -> None:
+        """Be master (True), or never (False), or leave it to age (None); at once for ourselves."""
+        if forced is not self.own.forced:
+            self.own.forced = forced
+            self._elect_self(now, at_once=True)
+            self._announce(now)
+
+    def sync_time(self, timestamp: float, delay: float, now: float) -> None:
+        """A reference said that it was `timestamp`, in Unix seconds, `delay` seconds ago."""
+        self.clock.set(timestamp, delay, now)
+
     def leave(self, now: float) -> None:
         """Say goodbye: the last link state, to every neighbour, acknowledged by one."""
         self.gathering.stop()
@@ -281,4 +295,6 @@ class Mesh(ControlPlane):
         self.routing.check_invariants()
         self.roster.check_invariants()
         self.gathering.check_invariants()
+        self.latency.check_invariants()
+        self.election.check_invariants()
         self.delivery.check_invariants()

@@ -75,10 +75,15 @@ class Forgotten:
 
 @dataclass(frozen=True, slots=True)
 class OutdoneBy:
-    """A record of our own id that we cannot outbid; `life` is 0 where it does not say."""
+    """A record of our own id that we cannot outbid; `life` is 0 where it does not say.
+
+    `scale` and `born`: the age of that life, as it says itself.
+    """
 
     incarnation: int
     life: int
+    scale: int = 0
+    born: float = 0.0
 
 
 Effect: TypeAlias = Send | Publish | Count | Changed | Forgotten | OutdoneBy
@@ -192,7 +197,8 @@ class LinkStateDatabase:
         stranger = own and isinstance(own.record, LinkState) and own.record.life != life
         last = held.sequence >= NUMBER_MAX - 1  # nothing is greater
         if held.incarnation > self.incarnation or stranger or last:
-            return OutdoneBy(held.incarnation, life)
+            age = (record.scale, record.born) if isinstance(record, LinkState) else (0, 0.0)
+            return OutdoneBy(held.incarnation, life, *age)
         return None
 
     def _on_own_news(self, link: int, held: Held, now: float) -> list[Effect]:
@@ -366,8 +372,7 @@ class LinkStateDatabase:
 
     def told_at(self, origin: str) -> float:
         """When the link state that is held of an origin came; 0 where none is."""
-        held = self._store.get(origin, LINK_STATE)
-        return 0.0 if held is None else held.at
+        return 0.0 if (held := self._store.get(origin, LINK_STATE)) is None else held.at
 
     def incarnation_of(self, origin: str) -> int | None:
         """The greatest incarnation heard of; a smaller one of that id is over."""

@@ -46,7 +46,8 @@ class Edge:
     """One end's claim about its link to `neighbour`.
 
     `cost` is in microseconds; `age` is how long the neighbour had been silent, in seconds, when
-    this was written (only for DOWN).
+    this was written (only for DOWN). `round_trip` is as it was measured, in microseconds, 0 where
+    it was not yet: it is for people, ways are chosen by cost alone.
     """
 
     neighbour: str
@@ -54,6 +55,7 @@ class Edge:
     state: EdgeState = EdgeState.UP
     reason: DownReason = DownReason.NONE
     age: float = 0.0
+    round_trip: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,14 @@ def encode_record(record: Record) -> bytes:
     head = [kind_of(record), record.origin, record.incarnation, record.sequence]
     if isinstance(record, LinkState):
         edges = [
-            [edge.neighbour, edge.cost, int(edge.state), int(edge.reason), round(edge.age, 3)]
+            [
+                edge.neighbour,
+                edge.cost,
+                int(edge.state),
+                int(edge.reason),
+                round(edge.age, 3),
+                edge.round_trip,
+            ]
             for edge in record.edges
         ]
         head += [record.life, edges, list(record.endpoints), record.scale, record.born]
@@ -131,8 +140,8 @@ def decode_record(raw: bytes) -> Record:
 
 
 def _edge(value: Any) -> Edge:
-    neighbour, cost, state, reason, age = schema.fields(value, _EDGE, "edge")
-    return Edge(neighbour, cost, EdgeState(state), DownReason(reason), age)
+    neighbour, cost, state, reason, age, round_trip = schema.fields(value, _EDGE, "edge")
+    return Edge(neighbour, cost, EdgeState(state), DownReason(reason), age, round_trip)
 
 
 _ENVELOPE = (schema.blob(RECORD_BYTES_MAX), schema.blob(64))
@@ -142,6 +151,7 @@ _EDGE = (
     schema.among(0, 2),
     schema.among(0, 2),
     schema.seconds,
+    schema.among(0, 2**40),
 )
 _HEAD = (schema.number, schema.node_id, schema.number, schema.number)
 _LINK_STATE = (

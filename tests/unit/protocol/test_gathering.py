@@ -7,18 +7,18 @@ import random
 import pytest
 
 from meshcore.protocol.machine import Count
-from meshcore.protocol.membership import candidates as bounds
 from meshcore.protocol.membership import gathering, patience
-from meshcore.protocol.membership.candidates import Candidate, Hints
+from meshcore.protocol.membership import targets as bounds
 from meshcore.protocol.membership.gathering import Effects, Gathering, Learn, Unlearn
 from meshcore.protocol.membership.patience import Patience
+from meshcore.protocol.membership.targets import Hints, Target
 
 
 class Rig:
     """A gathering with the link states that it can see; `vain` names whose addresses failed."""
 
     def __init__(self, degree: int = 2, seed: int = 1) -> None:
-        self.known: dict[str, Candidate] = {}
+        self.known: dict[str, Target] = {}
         self.vain: set[str] = set()
         self.now = 100.0
         self.machine = Gathering(
@@ -35,7 +35,7 @@ class Rig:
         self, node_id: str, *urls: str, links: int = 1, reachable: bool = True, told_at: float = 0.0
     ) -> str:
         url = f"tcp://{node_id}:1"
-        self.known[node_id] = Candidate(node_id, urls or (url,), links, reachable, told_at)
+        self.known[node_id] = Target(node_id, urls or (url,), links, reachable, told_at)
         return url
 
     def run(self, seconds: float) -> Effects:
@@ -108,7 +108,7 @@ def test_never_ourselves_the_linked_or_who_cannot_be_dialled() -> None:
     rig = Rig(degree=6)
     rig.origin("linked")
     rig.up("linked")
-    rig.known["outbound"] = Candidate("outbound", (), 1, True)
+    rig.known["outbound"] = Target("outbound", (), 1, True)
     rig.origin("local", "ipc:///run/local.sock")
     assert rig.run(60.0) == []
 
@@ -338,8 +338,8 @@ def test_hints_expire_and_are_bounded_and_forgotten() -> None:
 def test_a_hint_adds_to_what_a_link_state_says() -> None:
     hints = Hints()
     hints.put("a", ["tcp://new:1", "tcp://old:1"], 0.0)
-    [only] = hints.added_to([Candidate("a", ("tcp://old:1",), 3, True)])
-    assert only == Candidate("a", ("tcp://old:1", "tcp://new:1"), 3, True)
+    [only] = hints.added_to([Target("a", ("tcp://old:1",), 3, True)])
+    assert only == Target("a", ("tcp://old:1", "tcp://new:1"), 3, True)
 
 
 def test_a_fresh_hint_shortens_the_wait_after_a_failure() -> None:

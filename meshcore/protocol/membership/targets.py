@@ -1,4 +1,4 @@
-"""Candidates: whose addresses a node knows, by link states and by hints.
+"""Targets: whose addresses a node knows, by link states and by hints.
 
 A link state is what an origin says of itself; a hint is what was heard elsewhere, from a file or
 from the local network: an address and whom it is said to lead to, never a sign of life. A hint is
@@ -16,7 +16,7 @@ HINTS_MAX = 64
 HINT_AGE_MAX = 3600.0
 
 
-class Candidate(NamedTuple):
+class Target(NamedTuple):
     """A node and where it can be dialled.
 
     `links`: how many its link state shows; `told_at`: when that was heard.
@@ -55,14 +55,14 @@ class Hints:
         for node_id in [one for one, (_, until) in self._hints.items() if until <= now]:
             del self._hints[node_id]
 
-    def added_to(self, known: Iterable[Candidate]) -> list[Candidate]:
+    def added_to(self, known: Iterable[Target]) -> list[Target]:
         """Everybody, with at most URLS_PER_NODE addresses, those of link states first."""
         hints = dict(self._hints)
-        found: list[Candidate] = []
-        for candidate in known:
-            more, _ = hints.pop(candidate.node_id, ((), 0.0))
-            found.append(candidate._replace(urls=_dialable((*candidate.urls, *more))))
-        found += [Candidate(node_id, urls, 0, False) for node_id, (urls, _) in hints.items()]
+        found: list[Target] = []
+        for target in known:
+            more, _ = hints.pop(target.node_id, ((), 0.0))
+            found.append(target._replace(urls=_dialable((*target.urls, *more))))
+        found += [Target(node_id, urls, 0, False) for node_id, (urls, _) in hints.items()]
         return found
 
     def check_invariants(self) -> None:
