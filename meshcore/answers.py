@@ -87,10 +87,15 @@ class Answers:
             "up_time": self._up(),
             "queued": self._executor.queued,
             "hops": trace or [],
+            "host": host.load(),
         }
 
     def _identify(self, stream: ServerStream, payload: Any, trace: list[str] | None) -> Any:
-        return {"life": self._mesh.identity.life, "description": host.process_description()}
+        return {
+            "life": self._mesh.identity.life,
+            "description": host.process_description(),
+            "host": host.load(),
+        }
 
     def _edges(self, stream: ServerStream, payload: Any, trace: list[str] | None) -> Any:
         router = self._node.router

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from meshcore import host
 from meshcore.config import Timings
 from meshcore.errors import ConfigError, UnknownNodeError
 from meshcore.events import (
@@ -108,7 +109,7 @@ class Connectivity:
 
     def get_all_hosts(self) -> list[str]:
         """The names of the machines that the known nodes run on, sorted, each once."""
-        return sorted({info.host["name"] for info in self.nodes.values() if "name" in info.host})
+        return sorted({info.host["name"] for info in self.nodes.values() if info.host.get("name")})
 
     async def refresh(self, node_id: str) -> NodeInfo:
         """Ask a node how busy its machine is; `host` in its NodeInfo says so from then on.
@@ -136,14 +137,15 @@ class Connectivity:
         record = mesh.database.link_state(node_id)
         own = node_id == mesh.identity.node_id
         forced = mesh.own.forced if own else record.forced if record is not None else None
+        env = content.get("env")
         return NodeInfo(
             id=node_id,
             incarnation=entry.incarnation,
-            env=str(content.get("env", "python")),
+            env=env if isinstance(env, str) else "python",
             version=content.get("version"),
             is_master=node_id == mesh.master,
             is_master_forced=forced,
-            host=_merged(content.get("host"), self._loads.get(node_id)),
+            host=self._host_of(node_id, content.get("host")),
             pid=content.get("pid"),
             timestamp=time.time() - self._silence(entry),
             connected_since=self._known_since.get(node_id, time.time()),
@@ -157,6 +159,11 @@ class Connectivity:
             hops=entry.hops,
             latency=self._router.latency(node_id),
         )
+
+    def _host_of(self, node_id: str, told: Any) -> dict[str, Any]:
+        """What a node has told of its machine, with the load that it said when it was asked."""
+        described, load = host.as_told(told), self._loads.get(node_id)
+        return described if load is None else host.with_load(described, load)
 
     def _silence(self, entry: events.NodeEntry) -> float:
         """Seconds since the last sign of life: by beats of a neighbour, else by the topology."""
@@ -320,14 +327,3 @@ class Connectivity:
         self._subscribers.tell(kind, event)
         for watch in self._watches:
             watch.put(event)
-
-
-def _merged(told: Any, load: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a node has told of its machine, with what it said since when it was asked."""
-    host = dict(told) if isinstance(told, dict) else {}
-    for key, value in (load or {}).items():
-        if isinstance(value, Mapping) and isinstance(host.get(key), dict):
-            host[key] = {**host[key], **value}
-        else:
-            host[key] = value
-    return host

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, Self, TypeVar
 
 from meshcore import host
+from meshcore.announcing import Announcing
 from meshcore.answers import Answers
 from meshcore.config import Config
 from meshcore.connectivity import Connectivity
@@ -27,7 +28,6 @@ from meshcore.payload import Spool
 from meshcore.protocol.mesh import Identity, Mesh
 from meshcore.router import Router
 from meshcore.runtime import loop as event_loop
-from meshcore.runtime.addresses import advertised
 from meshcore.runtime.background import Background, Work, interrupts, wait_until
 from meshcore.runtime.calls import Calls
 from meshcore.runtime.driver import Driver
@@ -133,6 +133,7 @@ class Node:
     def _assemble(self, loop: asyncio.AbstractEventLoop) -> None:
         driver = Driver(loop, self._mesh, owner=self, make_transport=Transport)
         self._driver = driver
+        self._announcing = Announcing(self.config, self._registry, driver)
         self._spool = self._new_spool()
         self._serving = Serving(driver, spool=self._spool)
         self._calls = Calls(driver, spool=self._spool, explain=partial(explain, self._mesh))
@@ -273,28 +274,12 @@ class Node:
 
     def _announce(self) -> None:
         """Tell the mesh where we listen and what we offer."""
-        driver = self._started()
-        endpoints = list(self.config.advertise) or advertised(self.endpoints)
-        news = driver.transport.news_urls
-        self._mesh.set_endpoints(tuple(endpoints), news, driver.now())
+        self._announcing.tell_endpoints(self.endpoints)
         self._tell_details()
 
     def _tell_details(self) -> None:
-        if self._driver is None or self.config.ephemeral:
-            return
-        from meshcore import __version__
-
-        content = {
-            "actions": self._registry.capabilities(),
-            "max_workers": self.config.max_workers,
-            "version": __version__,
-            "host": host.describe(),
-            "pid": host.pid(),
-            "plugins": sorted({name.partition(":")[0] for name in self._registry.specs}),
-            "organization": self.config.organization,
-        }
-        self._mesh.set_details(content, self._driver.now())
-        self._driver.kick()
+        if self._driver is not None:
+            self._announcing.tell_details()
 
     @property
     def links(self) -> list[Link]:

@@ -18,7 +18,7 @@ from meshcore.protocol.delivery.outputs import COUNT
 from meshcore.protocol.election import election
 from meshcore.protocol.election.election import Candidate
 from meshcore.protocol.machine import Count, Notify, Publish, Send
-from meshcore.protocol.membership import events, link_events
+from meshcore.protocol.membership import events, gathering, link_events
 from meshcore.protocol.mesh.machines import Machines
 from meshcore.protocol.routing import database as link_states
 from meshcore.protocol.routing import latency
@@ -72,6 +72,8 @@ class Consequences(Machines):
             link_states.Changed: self._on_record,
             link_states.Forgotten: lambda it, now: self.routing.on_changed(it.origin, None, now),
             link_states.OutdoneBy: self._on_outdone,
+            gathering.Learn: self._on_learn,
+            gathering.Unlearn: lambda effect, now: self.links.unlearn(effect.urls),
             latency.Ping: self._on_ping,
             latency.Recost: lambda effect, now: self._note_own_change(),
             election.MasterChanged: self._on_master,
@@ -113,6 +115,7 @@ class Consequences(Machines):
         self._perform(self.database.on_link_up(effect.link, effect.node_id, now), now)
         self.delivery.on_first_link(now)
         self._reroute(now)
+        self._perform(self.gathering.on_link_up(effect.node_id, effect.url, now), now)
 
     def _on_link_down(self, effect: link_events.LinkDown, now: float) -> None:
         self._emit(Notify(effect))
@@ -140,6 +143,7 @@ class Consequences(Machines):
             )
             self._perform(down, now)
             self._announce(now)
+            self._perform(self.gathering.on_link_down(effect.node_id, now), now)
         self._reroute(now)
 
     def _forget_link(self, link: int) -> None:
@@ -204,6 +208,7 @@ class Consequences(Machines):
         self.routing.on_changed(effect.origin, record, now)
         self._elect(effect.origin, now)
         if record is not None and record.left and effect.origin != self._node_id:
+            self.gathering.forget_hint(effect.origin)
             link = self.links.link_to(effect.origin, record.life)
             if link is not None:
                 self._emit(Send(link, control.LeaveAck(self._node_id)))
@@ -234,6 +239,9 @@ class Consequences(Machines):
             self._emit(link_events.Evicted(reason, ""))
         else:
             self._emit(link_events.TakeIncarnation(effect.incarnation + 1))
+
+    def _on_learn(self, effect: gathering.Learn, now: float) -> None:
+        self._perform(self.links.learn(effect.node_id, effect.urls, now), now)
 
     # Master and time -------------------------------------------------------------------------
 
