@@ -17,8 +17,9 @@ from types import ModuleType
 from typing import Any, Self, TypeVar
 
 from meshcore import host
+from meshcore.announcing import Announcing
 from meshcore.answers import Answers
-from meshcore.config import Config, Timings
+from meshcore.config import Config
 from meshcore.connectivity import Connectivity
 from meshcore.errors import ClosedError, ConfigError, MeshError
 from meshcore.identity import new_life
@@ -27,7 +28,6 @@ from meshcore.payload import Spool
 from meshcore.protocol.mesh import Identity, Mesh
 from meshcore.router import Router
 from meshcore.runtime import loop as event_loop
-from meshcore.runtime.addresses import advertised
 from meshcore.runtime.background import Background, Work, interrupts, wait_until
 from meshcore.runtime.calls import Calls
 from meshcore.runtime.driver import Driver
@@ -74,7 +74,9 @@ class Node:
             self._registry.add_plugin(plugin)
         self._mesh = self._new_mesh(incarnation=int(time.time() * 1000))
         self.router = Router(self._mesh)
-        self.connectivity = Connectivity(self._mesh, set_timings=self._set_timings)
+        self.connectivity = Connectivity(
+            self._mesh, self.router, act=self._act, load_of=self._load_of
+        )
 
     def _new_mesh(self, incarnation: int) -> Mesh:
         rng = random.Random(random.SystemRandom().getrandbits(128))
@@ -91,6 +93,7 @@ class Node:
             timings=self.config.timings,
             rng=rng,
             now=time.monotonic(),
+            unix_now=time.time(),
             request_timeout=self.config.request_timeout,
             costs=dict(self.config.costs),
         )
@@ -107,6 +110,7 @@ class Node:
         if self._closed is not None:
             raise ClosedError(f"{self.node_id} was started before; make a new node")
         self._closed = asyncio.Event()
+        self._mesh.begin(time.monotonic())
         loop = asyncio.get_running_loop()
         try:
             if self.config.data_dir is not None:
@@ -129,6 +133,7 @@ class Node:
     def _assemble(self, loop: asyncio.AbstractEventLoop) -> None:
         driver = Driver(loop, self._mesh, owner=self, make_transport=Transport)
         self._driver = driver
+        self._announcing = Announcing(self.config, self._registry, driver)
         self._spool = self._new_spool()
         self._serving = Serving(driver, spool=self._spool)
         self._calls = Calls(driver, spool=self._spool, explain=partial(explain, self._mesh))
@@ -197,6 +202,7 @@ class Node:
         if self._data_dir is not None:
             self._data_dir.close()
             self._data_dir = None
+        self.connectivity.close()
         if self._closed is not None:
             self._closed.set()
 
@@ -268,28 +274,12 @@ class Node:
 
     def _announce(self) -> None:
         """Tell the mesh where we listen and what we offer."""
-        driver = self._started()
-        endpoints = list(self.config.advertise) or advertised(self.endpoints)
-        news = driver.transport.news_urls
-        self._mesh.set_endpoints(tuple(endpoints), news, driver.now())
+        self._announcing.tell_endpoints(self.endpoints)
         self._tell_details()
 
     def _tell_details(self) -> None:
-        if self._driver is None or self.config.ephemeral:
-            return
-        from meshcore import __version__
-
-        content = {
-            "actions": self._registry.capabilities(),
-            "max_workers": self.config.max_workers,
-            "version": __version__,
-            "host": host.describe(),
-            "pid": host.pid(),
-            "plugins": sorted({name.partition(":")[0] for name in self._registry.specs}),
-            "organization": self.config.organization,
-        }
-        self._mesh.set_details(content, self._driver.now())
-        self._driver.kick()
+        if self._driver is not None:
+            self._announcing.tell_details()
 
     @property
     def links(self) -> list[Link]:
@@ -353,9 +343,9 @@ class Node:
             number = self._data_dir.next_incarnation(at_least=number)
         self._mesh.set_incarnation(number, driver.now())
 
-    def _set_timings(self, timings: Timings) -> None:
-        now = time.monotonic() if self._driver is None else self._driver.now()
-        self._mesh.set_timings(timings, now)
+    def _act(self, method: Callable[..., None], *arguments: Any) -> None:
+        """Have the core do something now, also before the start, and send what follows."""
+        method(*arguments, time.monotonic())
         if self._driver is not None:
             self._driver.flush()
 
@@ -392,6 +382,11 @@ class Node:
         except asyncio.CancelledError:
             self._calls.cancel(call)
             raise
+
+    async def _load_of(self, node_id: str) -> dict[str, Any]:
+        answer = await self.request(node_id, "mesh:ping", None, timeout=None)
+        host = answer.get("host")
+        return host if isinstance(host, dict) else {}
 
     def _call_for_action(
         self, recipient: str, directive: str, payload: Any, /, *, timeout: float | None

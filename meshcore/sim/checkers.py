@@ -27,7 +27,10 @@ ENDS = (Code.ACTION_FAILED, Code.CANCELLED, Code.DEADLINE, Code.UNREACHABLE, Cod
 
 
 def expected_links(world: World) -> Adjacency:
-    """Who must be linked to whom, as the dials, the living and the cuts say."""
+    """Who must be linked to whom, as the dials, the living and the cuts say.
+
+    Where nodes dial learnt addresses, whoever stands on a wire is linked as well.
+    """
     living = {process.name: process for process in world.alive()}
     links: Adjacency = {name: {} for name in living}
     for one, other in world.dials:
@@ -35,6 +38,12 @@ def expected_links(world: World) -> Adjacency:
             cut = (one, other) in world.network.cuts() or (other, one) in world.network.cuts()
             if not cut and not living[one].is_leaving and not living[other].is_leaving:
                 links[one][other] = links[other][one] = None
+    if world.auto_connect:
+        for name, process in living.items():
+            for wire in process.wires.values():
+                other = wire.other(wire.end_of(process)).process.name
+                if other in living:
+                    links[name][other] = links[other][name] = None
     return links
 
 
@@ -123,6 +132,17 @@ def one_link_per_pair(world: World) -> list[str]:
         if sorted(peers) != sorted(others):
             problems.append(f"{name} has wires to {sorted(peers)}, not {sorted(others)}")
     return problems
+
+
+def gathered(world: World) -> list[str]:
+    """Every node has the links that it is meant to have, or one to everybody who listens."""
+    links = expected_links(world)
+    listeners = {process.name for process in world.alive() if process.url is not None}
+    return [
+        f"{name} has {len(others)} links of {world.auto_connect}"
+        for name, others in links.items()
+        if len(others) < world.auto_connect and listeners - {name} - others.keys()
+    ]
 
 
 def routes(world: World) -> list[str]:
@@ -244,7 +264,8 @@ def bounds(world: World) -> list[str]:
             problems.append(f"{process.name} keeps {delivery['channels']} channels")
         if database["origins"] > lives or database["waiting"] > 2 * lives:
             problems.append(f"{process.name} keeps records: {database}")
-        if len(process.mesh.links.links()) > 2 * len(world.dials) + 2:
+        most = 2 * len(world.dials) + 2 + 2 * lives * bool(world.auto_connect)
+        if len(process.mesh.links.links()) > most:
             problems.append(f"{process.name} keeps {len(process.mesh.links.links())} links")
     return problems
 

@@ -39,6 +39,7 @@ class Surroundings:
     ledger: Ledger
     check_every: int  # steps of a process between two looks at its invariants; 0 = never
     request_timeout: float = 30.0
+    auto_connect: int = 0
 
 
 class Process:
@@ -83,6 +84,7 @@ class Process:
             rng=random.Random(rng.getrandbits(64)),
             now=self.now(),
             request_timeout=around.request_timeout,
+            auto_connect=around.auto_connect,
         )
         self.work = Work(self)
         self._control = self._make_control()

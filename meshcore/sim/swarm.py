@@ -34,7 +34,12 @@ class Swarm:
         self.seconds = seconds
         self.faults = [fault for fault in FAULTS if rng.random() < 0.5]
         self.weather = [kind for kind in WEATHER if rng.random() < 0.4]
-        self.world = World(seed, conditions=self._conditions(), check_every=check_every)
+        self.world = World(
+            seed,
+            conditions=self._conditions(),
+            check_every=check_every,
+            auto_connect=2 if seed % 8 in (0, 3) else 0,  # not of a kept seed: it stays what it was
+        )
         self.names = topology.names(rng.randint(3, 9))
         kind = rng.choice(topology.SHAPES)
         both_ways = rng.choice([0.0, 0.5, 1.0])
@@ -172,7 +177,7 @@ class Swarm:
         world, problems = self.world, self.problems
         problems += self._until(lambda: checkers.agreement(world), SETTLE_WITHIN)
         world.run(5.0)
-        problems += checkers.settled(world)
+        problems += checkers.settled(world) + checkers.gathered(world)
         calls = world.call_all_pairs()
         world.run(2.0)
         problems += checkers.all_succeeded(calls)

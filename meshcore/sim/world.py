@@ -37,6 +37,7 @@ class World:
         conditions: how the network behaves; may be replaced while it runs (`network.conditions`).
         timings: of every node.
         check_every: steps of a process between two looks at its invariants; 0 = never.
+        auto_connect: links that every node is meant to have by learnt addresses; 0 = off.
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class World:
         conditions: Conditions | None = None,
         timings: Timings | None = None,
         check_every: int = 1,
+        auto_connect: int = 0,
     ) -> None:
         self.seed = seed
+        self.auto_connect = auto_connect
         self.clock = Clock()
         self.network = Network(
             self.clock, random.Random(f"network {seed}"), conditions or Conditions()
@@ -56,7 +59,9 @@ class World:
         self.processes: dict[str, Process] = {}  # the latest life of each node
         self.dials: dict[tuple[str, str], None] = {}  # (who dials, who is dialled)
         self.log: list[tuple[float, str]] = []  # the faults, for people
-        self._around = Surroundings(self.clock, self.network, self.ledger, check_every)
+        self._around = Surroundings(
+            self.clock, self.network, self.ledger, check_every, auto_connect=auto_connect
+        )
         self._timings = timings
         self._rng = random.Random(f"world {seed}")
         self._listens: dict[str, bool] = {}

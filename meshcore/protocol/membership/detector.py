@@ -254,6 +254,11 @@ class Detector:
             for peer in self._peers.values()
         ]
 
+    def age_of(self, node_id: str, now: float) -> float | None:
+        """Seconds since a neighbour was heard; None of a node that is none."""
+        peer = self._peers.get(node_id)
+        return None if peer is None else max(0.0, now - peer.heard_at)
+
     @property
     def lag(self) -> float:
         """How late our own loop ran recently, in seconds (at most `LAG_MAX`)."""

@@ -18,7 +18,7 @@ from meshcore.protocol.delivery.outputs import COUNT
 from meshcore.protocol.election import election
 from meshcore.protocol.election.election import Candidate
 from meshcore.protocol.machine import Count, Notify, Publish, Send
-from meshcore.protocol.membership import events, link_events
+from meshcore.protocol.membership import events, gathering, link_events
 from meshcore.protocol.mesh.machines import Machines
 from meshcore.protocol.routing import database as link_states
 from meshcore.protocol.routing import latency
@@ -72,6 +72,8 @@ class Consequences(Machines):
             link_states.Changed: self._on_record,
             link_states.Forgotten: lambda it, now: self.routing.on_changed(it.origin, None, now),
             link_states.OutdoneBy: self._on_outdone,
+            gathering.Learn: self._on_learn,
+            gathering.Unlearn: lambda effect, now: self.links.unlearn(effect.urls),
             latency.Ping: self._on_ping,
             latency.Recost: lambda effect, now: self._note_own_change(),
             election.MasterChanged: self._on_master,
@@ -113,6 +115,7 @@ class Consequences(Machines):
         self._perform(self.database.on_link_up(effect.link, effect.node_id, now), now)
         self.delivery.on_first_link(now)
         self._reroute(now)
+        self._perform(self.gathering.on_link_up(effect.node_id, effect.url, now), now)
 
     def _on_link_down(self, effect: link_events.LinkDown, now: float) -> None:
         self._emit(Notify(effect))
@@ -140,6 +143,7 @@ class Consequences(Machines):
             )
             self._perform(down, now)
             self._announce(now)
+            self._perform(self.gathering.on_link_down(effect.node_id, now), now)
         self._reroute(now)
 
     def _forget_link(self, link: int) -> None:
@@ -208,6 +212,7 @@ class Consequences(Machines):
         self.routing.on_changed(effect.origin, record, now)
         self._elect(effect.origin, now)
         if record is not None and record.left and effect.origin != self._node_id:
+            self.gathering.forget_hint(effect.origin)
             link = self.links.link_to(effect.origin, record.life)
             if link is not None:
                 self._emit(Send(link, control.LeaveAck(self._node_id)))
@@ -238,6 +243,9 @@ class Consequences(Machines):
             self._emit(link_events.Evicted(reason, ""))
         else:
             self._emit(link_events.TakeIncarnation(effect.incarnation + 1))
+
+    def _on_learn(self, effect: gathering.Learn, now: float) -> None:
+        self._perform(self.links.learn(effect.node_id, effect.urls, now), now)
 
     # Master and time -------------------------------------------------------------------------
 
@@ -273,7 +281,7 @@ class Consequences(Machines):
     def _seek_time(self, now: float) -> None:
         """Ask sooner for the time while we have none."""
         upstream = self.next_hop_to_master()
-        if upstream is not None and self.clock.error(now) is None:
+        if upstream is not None and not self.clock.has_time_of_master:
             self.latency.hurry(upstream, now)
 
     def _on_ping(self, effect: latency.Ping, now: float) -> None:
@@ -283,9 +291,10 @@ class Consequences(Machines):
 
     def _on_echo(self, link: int, echo: control.Echo, now: float) -> None:
         """Answer at once; where we know the mesh's time, the answer carries it."""
-        time, error = self.clock.time(now), self.clock.error(now)
-        master = self.election.master if error is not None else None
-        reply = control.EchoReply(echo.number, master or "", time, time, error or 0.0)
+        clock = self.clock
+        time, error = clock.time(now), clock.error(now) or 0.0
+        master = (self.election.master if clock.has_time_of_master else None) or ""
+        reply = control.EchoReply(echo.number, master, time, time, error, clock.epoch)
         self._emit(Send(link, reply))
 
     def _on_echo_reply(self, node_id: str, reply: control.EchoReply, now: float) -> None:
@@ -293,7 +302,9 @@ class Consequences(Machines):
         if sent is None or node_id != self.next_hop_to_master():
             return
         if reply.master == self.election.master:
-            self.clock.on_reply(sent, reply.received, reply.replied, now, reply.error)
+            self.clock.on_reply(
+                sent, reply.received, reply.replied, now, error=reply.error, epoch=reply.epoch
+            )
             self.latency.rest(node_id)
         else:
             self._seek_time(now)

@@ -111,6 +111,7 @@ class ControlPlane(Consequences):
                 self.routing,
                 self.latency,
                 self.election,
+                self.gathering,
             )
             deadlines += [machine.next_deadline() for machine in machines]
         return min((one for one in deadlines if one is not None), default=None)
@@ -125,6 +126,7 @@ class ControlPlane(Consequences):
             self._perform(self.database.on_tick(now), now)
             self._route(now)
             self._perform(self.election.on_tick(now), now)
+            self._perform(self.gathering.on_tick(now), now)
 
     def _route(self, now: float) -> None:
         changes = self.routing.on_tick(now)
@@ -134,6 +136,7 @@ class ControlPlane(Consequences):
         self.database.set_reachable(reachable, now)
         self._reroute(now)
         self._perform(self.roster.on_reach(changes, now), now)
+        self.gathering.on_routes(reachable.values(), now)
         self.clients.note(changes)
         self._emit(Notify(Rerouted(tuple(changes))))
         self._seek_time(now)

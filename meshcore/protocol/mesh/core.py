@@ -45,6 +45,7 @@ class Mesh(ControlPlane):
         unix_now: what the machine's own clock shows then, in Unix seconds.
         request_timeout: seconds that work without a deadline waits for a route.
         costs: configured cost of the edge to a neighbour, in microseconds.
+        auto_connect: links that this node is meant to have, by learnt addresses; 0 = off.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Mesh(ControlPlane):
         unix_now: float = 0.0,
         request_timeout: float = 30.0,
         costs: Mapping[str, int] | None = None,
+        auto_connect: int = 0,
     ) -> None:
         delivery = Delivery(
             address=identity.node_id,
@@ -75,6 +77,7 @@ class Mesh(ControlPlane):
             now=now,
             unix_now=unix_now,
             costs=costs or {},
+            auto_connect=auto_connect,
             delivery=delivery,
             forwarding=forwarding,
         )
@@ -188,11 +191,30 @@ class Mesh(ControlPlane):
 
     # Commands of the node ----------------------------------------------------------------------
 
+    def begin(self, now: float) -> None:
+        """The node starts: it is as old as this, however long ago it was made."""
+        self.scale.begin(now)
+        self.links.set_local(replace(self.links.local, started_at=now))
+
     def add_peer(self, url: str, now: float) -> None:
         self._perform(self.links.add_peer(url, now), now)
 
     def remove_peer(self, url: str, now: float) -> None:
         self._perform(self.links.remove_peer(url, now), now)
+
+    def set_auto_connect(self, degree: int, now: float) -> None:
+        """Dial learnt addresses until this node has so many links; 0 = no more."""
+        if self.identity.listed:
+            self._perform(self.gathering.set_degree(degree, now), now)
+
+    def set_dial_allow(self, allowed: Callable[[str], bool]) -> None:
+        """Which learnt addresses may be dialled; a function without side effects."""
+        self.gathering.allowed = allowed
+
+    def on_hint(self, node_id: str, urls: tuple[str, ...], now: float) -> None:
+        """A node is said to be there, by other ways than the mesh."""
+        self.gathering.hint(node_id, urls, now)
+        self.control_touched = True
 
     def set_endpoints(
         self, endpoints: tuple[str, ...], news_urls: tuple[str, ...], now: float
@@ -236,6 +258,7 @@ class Mesh(ControlPlane):
 
     def leave(self, now: float) -> None:
         """Say goodbye: the last link state, to every neighbour, acknowledged by one."""
+        self.gathering.stop()
         self._perform(self.links.leave(now), now)
         if self.identity.listed and self._up:
             self._perform(self.database.set_own(LINK_STATE, self.own.left, now), now)
@@ -276,6 +299,7 @@ class Mesh(ControlPlane):
         self.database.check_invariants()
         self.routing.check_invariants()
         self.roster.check_invariants()
+        self.gathering.check_invariants()
         self.latency.check_invariants()
         self.election.check_invariants()
         self.delivery.check_invariants()

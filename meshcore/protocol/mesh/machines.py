@@ -7,16 +7,18 @@ messages and the time, and `core` adds the data plane.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from meshcore.protocol.delivery.delivery import Delivery
 from meshcore.protocol.election.election import Candidate, Election
 from meshcore.protocol.election.scale import Scale
 from meshcore.protocol.forwarding import Forwarding
 from meshcore.protocol.membership.detector import Detector
+from meshcore.protocol.membership.gathering import Gathering
 from meshcore.protocol.membership.handshake import Local
 from meshcore.protocol.membership.links import Links
 from meshcore.protocol.membership.roster import Roster
+from meshcore.protocol.membership.targets import Target
 from meshcore.protocol.membership.timings import TimingsLike
 from meshcore.protocol.mesh.clients import Clients
 from meshcore.protocol.mesh.own import Identity, OwnRecords
@@ -25,7 +27,7 @@ from meshcore.protocol.routing.latency import Latency
 from meshcore.protocol.routing.routing import Routing
 from meshcore.protocol.timesync.clock import MeshClock
 from meshcore.protocol.wire.control import Flags
-from meshcore.protocol.wire.records import Details
+from meshcore.protocol.wire.records import Details, EdgeState
 
 
 class Machines:
@@ -40,6 +42,7 @@ class Machines:
         now: float,
         unix_now: float,
         costs: Mapping[str, int],
+        auto_connect: int,
         delivery: Delivery,
         forwarding: Forwarding,
     ) -> None:
@@ -70,6 +73,7 @@ class Machines:
             timings=timings,
             listed=identity.listed,
         )
+        self.gathering = self._make_gathering(auto_connect, rng, now)
         self.election = Election(identity.node_id)
         self.clock = MeshClock(unix_now, now)
         self.latency = Latency(costs, rng=rng)
@@ -96,6 +100,16 @@ class Machines:
         self._edges_changed = False
         self._outdone: dict[int, int] = {}  # how often each other life of our id has outbid us
 
+    def _make_gathering(self, degree: int, rng: random.Random, now: float) -> Gathering:
+        return Gathering(
+            self._node_id,
+            rng,
+            degree=degree if self.identity.listed else 0,
+            now=now,
+            known=self._targets,
+            in_vain=self.links.is_in_vain,
+        )
+
     # Reads -----------------------------------------------------------------------------------
 
     def has_link(self) -> bool:
@@ -119,6 +133,16 @@ class Machines:
     def _holder_of(self, node_id: str) -> int | None:
         entry = self.roster.holder(node_id)
         return entry.life if entry is not None and entry.reachable else None
+
+    def _targets(self) -> Iterator[Target]:
+        """Whose addresses the link states tell; who has left is dialled no more."""
+        for origin in self.database.origins():
+            record = self.database.link_state(origin)
+            if record is not None and not record.left:
+                links = sum(edge.state is not EdgeState.DOWN for edge in record.edges)
+                reachable = self._holder_of(origin) is not None
+                told_at = self.database.told_at(origin)
+                yield Target(origin, record.endpoints, links, reachable, told_at)
 
     def _known_of(self, node_id: str) -> tuple[int, int] | None:
         incarnation = self.database.incarnation_of(node_id)

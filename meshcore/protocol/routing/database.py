@@ -370,6 +370,10 @@ class LinkStateDatabase:
         record = self.get(origin, LINK_STATE)
         return record if isinstance(record, LinkState) else None
 
+    def told_at(self, origin: str) -> float:
+        """When the link state that is held of an origin came; 0 where none is."""
+        return 0.0 if (held := self._store.get(origin, LINK_STATE)) is None else held.at
+
     def incarnation_of(self, origin: str) -> int | None:
         """The greatest incarnation heard of; a smaller one of that id is over."""
         return self._store.incarnation(origin) if origin in self._store else None
