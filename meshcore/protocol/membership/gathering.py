@@ -234,18 +234,20 @@ class Gathering:
     def is_on(self) -> bool:
         return self.degree > 0 and not self._stopped
 
-    def addresses(self, most: int, now: float) -> list[tuple[str, tuple[str, ...]]]:
+    def addresses(self, most: int, now: float) -> list[Target]:
         """At most so many addresses, of neighbours first, one of each node before a second."""
         self._expire(now)
-        rows = [c for c in self._targets() if c.urls and c.node_id != self._node_id]
-        rows.sort(key=lambda c: (c.node_id not in self._linked, not c.reachable))
+        rows = [row for row in self._targets() if row.urls and row.node_id != self._node_id]
+        rows.sort(key=lambda row: (row.node_id not in self._linked, not row.reachable))
         chosen: dict[str, list[str]] = {}
         for at in range(URLS_PER_NODE):
-            for target in rows:
-                if at < len(target.urls) and most > 0:
-                    chosen.setdefault(target.node_id, []).append(target.urls[at])
+            for row in rows:
+                if at < len(row.urls) and most > 0:
+                    chosen.setdefault(row.node_id, []).append(row.urls[at])
                     most -= 1
-        return [(node_id, tuple(urls)) for node_id, urls in chosen.items()]
+        return [
+            row._replace(urls=tuple(chosen[row.node_id])) for row in rows if row.node_id in chosen
+        ]
 
     def check_invariants(self) -> None:
         self._hints.check_invariants()

@@ -325,13 +325,13 @@ def test_hints_expire_and_are_bounded_and_forgotten() -> None:
     for number in range(bounds.HINTS_MAX + 5):
         rig.machine.hint(f"n{number}", [f"tcp://n{number}:1"], rig.now)
         rig.machine.check_invariants()
-    named = [node_id for node_id, _ in rig.machine.addresses(1000, rig.now)]
+    named = [row.node_id for row in rig.machine.addresses(1000, rig.now)]
     assert "n0" not in named
     assert f"n{bounds.HINTS_MAX + 4}" in named
     rig.machine.forget_hint("n9")
-    assert "n9" not in [node_id for node_id, _ in rig.machine.addresses(1000, rig.now)]
+    assert "n9" not in [row.node_id for row in rig.machine.addresses(1000, rig.now)]
     later = rig.now + bounds.HINT_AGE_MAX + 1.0
-    hinted = [node_id for node_id, _ in rig.machine.addresses(1000, later)]
+    hinted = [row.node_id for row in rig.machine.addresses(1000, later)]
     assert hinted == []
 
 
@@ -405,6 +405,6 @@ def test_addresses_to_keep_are_of_neighbours_first_and_one_of_each_before_a_seco
     rig.origin("near", "tcp://near:1", "tcp://near:2")
     rig.up("near")
     named = rig.machine.addresses(most, rig.now)
-    assert [node_id for node_id, _ in named] == ["near", "far", "lost"]
-    assert sum(len(urls) for _, urls in named) == min(most, 5)
-    assert named[0][1][0] == "tcp://near:1"
+    assert [row.node_id for row in named] == ["near", "far", "lost"]
+    assert sum(len(row.urls) for row in named) == min(most, 5)
+    assert named[0].urls[0] == "tcp://near:1"
