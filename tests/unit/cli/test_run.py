@@ -174,7 +174,8 @@ def test_sighup_applies_what_can_change_and_names_what_cannot(
 
     def edit(node: FakeNode) -> None:
         file.write_text(
-            'peers = ["tcp://127.0.0.1:2"]\nmax_workers = 6\nauto_connect = 4\n[timings]\nwarn = 3.0\n'
+            'peers = ["tcp://127.0.0.1:2"]\nmax_workers = 6\nauto_connect = 4\n'
+            "[timings]\nwarn = 3.0\n"
         )
         os.kill(os.getpid(), signal.SIGHUP)
 

@@ -234,6 +234,21 @@ def test_a_link_that_is_back_in_a_moment_is_not_replaced() -> None:
     assert rig.run(30.0) == []
 
 
+def test_a_neighbour_that_is_dead_although_linked_does_not_count() -> None:
+    rig = Rig(degree=1)
+    rig.up("stuck")
+    rig.origin("stuck")
+    rig.origin("b")
+    assert rig.run(10.0) == []
+    rig.machine.on_silence("stuck", True, rig.now)
+    rig.machine.on_silence("stranger", True, rig.now)
+    assert learnt(rig.run(2.0)) == ["b"]
+    rig.up("b", "tcp://b:1")
+    rig.machine.on_silence("stuck", False, rig.now)
+    rig.down("b")
+    assert rig.run(10.0) == [], "it is back, and one link is enough"
+
+
 def test_who_has_left_or_moved_is_dialled_no_more() -> None:
     rig = Rig(degree=1)
     rig.origin("leaver")
