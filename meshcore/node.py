@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 from meshcore import host
 from meshcore.announcing import Announcing
 from meshcore.answers import Answers
-from meshcore.config import Config, Timings
+from meshcore.config import Config
 from meshcore.connectivity import Connectivity
 from meshcore.errors import ClosedError, ConfigError, MeshError
 from meshcore.identity import new_life
@@ -75,7 +75,9 @@ class Node:
             self._registry.add_plugin(plugin)
         self._mesh = self._new_mesh(incarnation=int(time.time() * 1000))
         self.router = Router(self._mesh)
-        self.connectivity = Connectivity(self._mesh, set_timings=self._set_timings)
+        self.connectivity = Connectivity(
+            self._mesh, self.router, act=self._act, load_of=self._load_of
+        )
 
     def _new_mesh(self, incarnation: int) -> Mesh:
         rng = random.Random(random.SystemRandom().getrandbits(128))
@@ -92,6 +94,7 @@ class Node:
             timings=self.config.timings,
             rng=rng,
             now=time.monotonic(),
+            unix_now=time.time(),
             request_timeout=self.config.request_timeout,
             costs=dict(self.config.costs),
         )
@@ -108,6 +111,7 @@ class Node:
         if self._closed is not None:
             raise ClosedError(f"{self.node_id} was started before; make a new node")
         self._closed = asyncio.Event()
+        self._mesh.begin(time.monotonic())
         loop = asyncio.get_running_loop()
         try:
             if self.config.data_dir is not None:
@@ -203,6 +207,7 @@ class Node:
         if self._data_dir is not None:
             self._data_dir.close()
             self._data_dir = None
+        self.connectivity.close()
         if self._closed is not None:
             self._closed.set()
 
@@ -349,9 +354,9 @@ class Node:
             number = self._data_dir.next_incarnation(at_least=number)
         self._mesh.set_incarnation(number, driver.now())
 
-    def _set_timings(self, timings: Timings) -> None:
-        now = time.monotonic() if self._driver is None else self._driver.now()
-        self._mesh.set_timings(timings, now)
+    def _act(self, method: Callable[..., None], *arguments: Any) -> None:
+        """Have the core do something now, also before the start, and send what follows."""
+        method(*arguments, time.monotonic())
         if self._driver is not None:
             self._driver.flush()
 
@@ -388,6 +393,11 @@ class Node:
         except asyncio.CancelledError:
             self._calls.cancel(call)
             raise
+
+    async def _load_of(self, node_id: str) -> dict[str, Any]:
+        answer = await self.request(node_id, "mesh:ping", None, timeout=None)
+        host = answer.get("host")
+        return host if isinstance(host, dict) else {}
 
     def _call_for_action(
         self, recipient: str, directive: str, payload: Any, /, *, timeout: float | None

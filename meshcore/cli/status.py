@@ -53,6 +53,8 @@ async def _show(options: Options) -> None:
         click.echo()
         render.print_table(_DIALLING, [_dialled(each) for each in dialling])
     _numbers("Queues", status.get("queues"))
+    for way, kinds in (status.get("control") or {}).items():
+        _numbers(f"Control messages {way}", kinds)
     _numbers("Counters", status.get("counters"))
     transport = status.get("transport") or {}  # its figures for each link are for programs
     _numbers("Transport", {key: transport[key] for key in transport if key != "links"})

@@ -97,6 +97,7 @@ class Driver:
         self._delivery = mesh.delivery
         self.transport = make_transport(loop, self)
         self.counters: dict[str, int] = {}
+        self.control_sent: dict[str, int] = {}  # by kind; what is published counts once
         self.in_turn = False  # a drain is under way: what is said now leaves at its end
         self._performing = False
         self.flush_due = False  # the end of this turn is ordered
@@ -264,6 +265,7 @@ class Driver:
 
     def _send(self, effect: Send) -> None:
         message: Any = effect.message
+        self._count_sent(message)
         if isinstance(message, control.Welcome):
             # What a neighbour can subscribe to lies beside the address that it came in on.
             message = replace(message, news_urls=self.transport.news_urls_for(effect.link))
@@ -272,8 +274,9 @@ class Driver:
 
     def _publish(self, effect: Publish) -> None:
         """To everybody who listens; to those who cannot (yet), on lane 0."""
-        message = effect.message
-        data = control.encode(message)  # type: ignore[arg-type]
+        message: Any = effect.message
+        self._count_sent(message)
+        data = control.encode(message)
         self.transport.publish((b"h" if isinstance(message, control.Beat) else b"n") + data)
         for link in self.transport.links_without_news():
             if self.mesh.is_neighbour(link) and not self.transport.send(link, 0, [data]):
@@ -286,6 +289,10 @@ class Driver:
         gone = await self.transport.probe(effect.urls)
         self.mesh.on_probe(effect.node_id, gone=gone, now=self.now())
         self.flush()
+
+    def _count_sent(self, message: Any) -> None:
+        kind = control.KIND_NAMES[type(message)]
+        self.control_sent[kind] = self.control_sent.get(kind, 0) + 1
 
     def count(self, reason: str) -> None:
         self.counters[reason] = self.counters.get(reason, 0) + 1

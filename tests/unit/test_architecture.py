@@ -35,6 +35,8 @@ MAY_IMPORT: dict[str, str] = {
     "meshcore.protocol.membership": "errors identity protocol.machine protocol.view protocol.wire",
     "meshcore.protocol.routing": "errors identity protocol.machine protocol.view protocol.wire",
     "meshcore.protocol.delivery": "errors identity protocol.machine protocol.view protocol.wire",
+    "meshcore.protocol.election": "errors identity protocol.machine protocol.view protocol.wire",
+    "meshcore.protocol.timesync": "errors identity protocol.machine protocol.view protocol.wire",
     "meshcore.protocol": "errors identity protocol.*",
     # The shell: I/O without decisions, and the driver that knows both sides.
     "meshcore.transport": "errors urls protocol.wire",
@@ -47,14 +49,17 @@ MAY_IMPORT: dict[str, str] = {
     "meshcore.sim": "errors identity protocol.*",
     # What applications use, and what is built on just that.
     "meshcore.router": "errors protocol.*",
-    "meshcore.connectivity": "errors config host protocol.*",
+    "meshcore.node_info": "protocol.view",
+    "meshcore.events": "node_info protocol.view",
+    "meshcore.connectivity": "errors config host protocol.* runtime router node_info events",
+    "meshcore.mastership": "errors connectivity",
     "meshcore.responses": "errors message payload protocol.* runtime",
-    "meshcore.answers": "errors config host protocol.* runtime work router",
+    "meshcore.answers": "errors config host protocol.* runtime work router connectivity mastership",
     "meshcore.announcing": "config host runtime work",
     "meshcore.node": "errors identity urls paths config host payload message protocol.* transport"
     " runtime work router connectivity answers announcing",
     "meshcore.controller": "errors identity urls config payload message protocol.* runtime work"
-    " router connectivity responses node",
+    " router connectivity mastership responses node",
     "meshcore.service": "errors identity config payload message protocol.view runtime work node"
     " controller",
     "meshcore": "errors config payload message responses node controller service protocol.view"

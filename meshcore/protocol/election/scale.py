@@ -37,6 +37,11 @@ class Scale:
         self.born = 0.0
         self._started_at = now
 
+    def begin(self, now: float) -> None:
+        """The node starts only now; until it has a neighbour nobody has heard of its age."""
+        assert self.name & PROVISIONAL
+        self._started_at = now
+
     def up_time(self, now: float) -> float:
         """Seconds since this node started."""
         return max(0.0, now - self._started_at)

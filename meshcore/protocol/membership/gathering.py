@@ -40,7 +40,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from meshcore.protocol.machine import Count
-from meshcore.protocol.membership.patience import Patience
+from meshcore.protocol.membership.backoff import Patience
 from meshcore.protocol.membership.targets import URLS_PER_NODE, Hints, Target
 
 ATTEMPT_MAX = 8.0  # eight addresses that start 0.25 s apart, 3 s to connect, and a handshake

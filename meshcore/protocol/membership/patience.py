@@ -1,104 +1,64 @@
-"""Patience: how long to wait with whom was dialled in vain, and with the search for other parts.
+"""What the silence of a neighbour means while its connection is whole: arithmetic, no state.
 
-Intuition: each node that failed waits for itself, 1 s doubling to 10 s, so that others come first;
-after ten minutes of failing it is tried once a minute. Beside it the search for nodes that no way
-leads to has a pace of its own. It hurries while links are missing. Else it takes 2 to 10 s, later
-a minute, and the longer the more nodes are in this part of the mesh: all of them look for the same
-ones, and one link is enough. So a whole part makes a few attempts a second, however large it is,
-and a node that restarts is not dialled by a thousand others.
+Two answers, for two askers. Our own application is told a status, by our six timings and nothing
+else. The mesh is told an edge, and that must not depend on how impatient one observer is: an edge
+worsens only when the neighbour also breaks its own word, that is when the beats that it announced
+are overdue. So whoever watches a neighbour closely learns what it wants to know, and nobody's way,
+work or view changes because of it.
 
-Contract: times are absolute; nothing here decides. At most PAST_MAX failures are remembered.
+A stuck loop gets more of both. The transport's own heartbeats end the connection of a frozen host
+within 3.5 s, so who is silent at `STALLED_AGE` over a whole connection lives, and is stuck.
 """
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass
+from typing import NamedTuple
 
-FIRST_RETRY, RETRY_MAX = 1.0, 10.0
-OLD_RETRY, OLD_AFTER = 60.0, 600.0
-JOIN_FIRST, JOIN_MAX = 2.0, 10.0
-JOINERS = 4  # nodes of one part that search at this pace; more of them take turns
-HURRY_FIRST, HURRY_MAX = 0.1, 1.0
-PAST_MAX = 4096
+from meshcore.protocol.membership.timings import Timings
+from meshcore.protocol.view import NodeStatus
+from meshcore.protocol.wire.records import EdgeState
 
-
-@dataclass(slots=True)
-class _Past:
-    failures: int
-    since: float
-    retry_at: float
+STALLED_AGE = 3.75  # libzmq needs 2.4-3.5 s to find that a host is frozen
+STALLED_INTERVALS = 3  # beats overdue by this many of their announced intervals
+STALLED_PATIENCE = 3  # in `dead`
+WARN_INTERVALS = 2  # announced intervals before which no edge says WARN
+DOWN_INTERVALS = 4  # ... nor DOWN
+INTERVAL_MAX = 60.0  # an announcement buys no more patience than this one would
+LAG_FREE = 0.25  # lag up to this many seconds stretches nothing
+STRETCH_MAX = 8.0
 
 
-class Patience:
-    """What was tried in vain lately."""
+class Verdict(NamedTuple):
+    """`edge` is never worse than `status` allows: WARN needs WARNING, DOWN needs DEAD."""
 
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-        self._past: dict[str, _Past] = {}
-        self._joins_failed = 0  # in a row
-        self._joins_fail_since: float | None = None
+    status: NodeStatus
+    stalled: bool
+    edge: EdgeState
 
-    # One node --------------------------------------------------------------------------------
 
-    def retry_at(self, node_id: str) -> float:
-        """Not before then; 0 where nothing speaks against it."""
-        past = self._past.get(node_id)
-        return 0.0 if past is None else past.retry_at
+def stretch_of(*lags: float) -> float:
+    """How much a lagging loop, whoever's, prolongs `dead`."""
+    return min(STRETCH_MAX, max(1.0, *(lag / LAG_FREE for lag in lags)))
 
-    def failed(self, node_id: str, now: float) -> None:
-        past = self._past.pop(node_id, None) or _Past(0, now, now)
-        full = min(RETRY_MAX, FIRST_RETRY * 2.0 ** min(past.failures, 10))
-        if now - past.since >= OLD_AFTER:
-            full = OLD_RETRY
-        past.failures += 1
-        past.retry_at = now + full * self._rng.uniform(0.5, 1.0)
-        self._remember(node_id, past)
 
-    def rest(self, node_id: str, now: float, seconds: float) -> None:
-        """Leave a node alone for so long: there is nothing of it that could be dialled."""
-        self._past.pop(node_id, None)
-        self._remember(node_id, _Past(0, now, now + seconds))
-
-    def heard_of(self, node_id: str, now: float) -> None:
-        """Somebody says that it is there: that is worth another try soon."""
-        past = self._past.get(node_id)
-        if past is not None:
-            past.retry_at = min(past.retry_at, now + FIRST_RETRY)
-
-    def forget(self, node_id: str) -> None:
-        self._past.pop(node_id, None)
-
-    def expire(self, now: float) -> None:
-        """Drop what was not tried for long: it is known no more, or linked by another way."""
-        for node_id in [one for one, past in self._past.items() if past.retry_at + OLD_AFTER < now]:
-            del self._past[node_id]
-
-    def _remember(self, node_id: str, past: _Past) -> None:
-        self._past[node_id] = past
-        if len(self._past) > PAST_MAX:
-            del self._past[next(iter(self._past))]
-
-    # The search for other parts --------------------------------------------------------------
-
-    def join_wait(self, now: float, *, hurry: bool, part: int) -> float:
-        """Until the next attempt; `part`: how many nodes can be reached here."""
-        doublings = 2.0 ** min(self._joins_failed, 10)
-        if hurry:
-            return min(HURRY_MAX, HURRY_FIRST * doublings) * self._rng.uniform(0.5, 1.0)
-        wait = min(JOIN_MAX, JOIN_FIRST * doublings)
-        if self._joins_fail_since is not None and now - self._joins_fail_since >= OLD_AFTER:
-            wait = OLD_RETRY
-        return wait * max(1.0, part / JOINERS) * self._rng.uniform(0.1, 1.9)
-
-    def join_failed(self, now: float) -> None:
-        self._joins_failed += 1
-        if self._joins_fail_since is None:
-            self._joins_fail_since = now
-
-    def search_anew(self) -> None:
-        """A part was found, or another one was lost."""
-        self._joins_failed, self._joins_fail_since = 0, None
-
-    def check_invariants(self) -> None:
-        assert len(self._past) <= PAST_MAX
+def judge(age: float, interval: float, timings: Timings, stretch: float) -> Verdict:
+    """What a silence of `age` means, of a neighbour that announced a beat every `interval`."""
+    if age <= timings.slow:
+        return Verdict(NodeStatus.ALIVE, False, EdgeState.UP)
+    if age <= timings.warn:
+        return Verdict(NodeStatus.SLOW, False, EdgeState.UP)
+    stalled = (
+        timings.dead > STALLED_AGE
+        and age >= STALLED_AGE
+        and age - interval >= STALLED_INTERVALS * interval
+    )
+    dead = timings.dead * stretch
+    if stalled:
+        dead = max(dead, timings.dead * STALLED_PATIENCE)
+    promised = min(interval, INTERVAL_MAX)
+    edge = EdgeState.WARN if age > WARN_INTERVALS * promised else EdgeState.UP
+    if age <= dead:
+        return Verdict(NodeStatus.WARNING, stalled, edge)
+    if age > DOWN_INTERVALS * promised:
+        edge = EdgeState.DOWN
+    return Verdict(NodeStatus.DEAD, False, edge)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from meshcore.protocol.machine import Send
+from meshcore.protocol.membership.events import Reason
 from meshcore.protocol.membership.known import view_entry_of
 from meshcore.protocol.membership.roster import Roster
 from meshcore.protocol.wire.control import View
@@ -71,6 +72,8 @@ class Clients:
         for node_id, removed in changed.items():
             entry = self._roster.get(node_id)
             if entry is None:
+                if self._roster.holder(node_id) is not None:  # its way has changed, no more
+                    removed = Reason.QUIET.value
                 entries.append((node_id, 0, REMOVED, False, removed, 0))
             else:
                 entries.append(view_entry_of(entry))

@@ -67,6 +67,7 @@ class Consequences(Machines):
             events.PeerState: self._on_peer_state,
             events.Added: self._on_added,
             events.Removed: self._on_removed,
+            events.Lost: self._forget_node,
             events.StatusChanged: self._on_node_event,
             events.Restarted: self._on_node_event,
             link_states.Changed: self._on_record,
@@ -174,6 +175,7 @@ class Consequences(Machines):
             dead="" if reason is None else reason.value,
             now=now,
         )
+        self._elect(effect.node_id, now)  # a quiet one is a candidate while there is a way to it
 
     def _on_added(self, effect: events.Added, now: float) -> None:
         self._on_node_event(effect, now)
@@ -181,6 +183,12 @@ class Consequences(Machines):
 
     def _on_removed(self, effect: events.Removed, now: float) -> None:
         self._emit(Notify(effect))
+        if effect.reason is events.Reason.QUIET:  # it is a part of the mesh still, only not heard
+            self.clients.note((effect.node_id,), removed=effect.reason.value)
+        else:
+            self._forget_node(effect, now)
+
+    def _forget_node(self, effect: events.Removed | events.Lost, now: float) -> None:
         self.clients.note((effect.node_id,), removed=effect.reason.value)
         self.details_of.pop(effect.node_id, None)
         self.database.remove(effect.node_id, now)
@@ -271,7 +279,7 @@ class Consequences(Machines):
     def _seek_time(self, now: float) -> None:
         """Ask sooner for the time while we have none."""
         upstream = self.next_hop_to_master()
-        if upstream is not None and self.clock.error(now) is None:
+        if upstream is not None and not self.clock.has_time_of_master:
             self.latency.hurry(upstream, now)
 
     def _on_ping(self, effect: latency.Ping, now: float) -> None:
@@ -281,9 +289,10 @@ class Consequences(Machines):
 
     def _on_echo(self, link: int, echo: control.Echo, now: float) -> None:
         """Answer at once; where we know the mesh's time, the answer carries it."""
-        time, error = self.clock.time(now), self.clock.error(now)
-        master = self.election.master if error is not None else None
-        reply = control.EchoReply(echo.number, master or "", time, time, error or 0.0)
+        clock = self.clock
+        time, error = clock.time(now), clock.error(now) or 0.0
+        master = (self.election.master if clock.has_time_of_master else None) or ""
+        reply = control.EchoReply(echo.number, master, time, time, error, clock.epoch)
         self._emit(Send(link, reply))
 
     def _on_echo_reply(self, node_id: str, reply: control.EchoReply, now: float) -> None:
@@ -291,7 +300,9 @@ class Consequences(Machines):
         if sent is None or node_id != self.next_hop_to_master():
             return
         if reply.master == self.election.master:
-            self.clock.on_reply(sent, reply.received, reply.replied, now, reply.error)
+            self.clock.on_reply(
+                sent, reply.received, reply.replied, now, error=reply.error, epoch=reply.epoch
+            )
             self.latency.rest(node_id)
         else:
             self._seek_time(now)

@@ -28,6 +28,7 @@ class ControlPlane(Consequences):
             self._emit((COUNT, f"bad control message: {error.message}"))
             self._perform(self.links.drop(link, f"protocol: {error.message}", now), now)
             return
+        self._count_received(message)
         if isinstance(message, (control.Hello, control.Welcome, control.Refuse, control.Bye)):
             self._perform(self.links.on_message(link, message, now), now)
         elif isinstance(message, control.Beat):
@@ -44,6 +45,10 @@ class ControlPlane(Consequences):
             self._emit((COUNT, "control message of a client"))
         else:
             self._on_linked(link, message, now)
+
+    def _count_received(self, message: control.Control) -> None:
+        kind = control.KIND_NAMES[type(message)]
+        self.control_received[kind] = self.control_received.get(kind, 0) + 1
 
     def _on_view_master(self, master: str | None) -> None:
         if master != self.view_master:
@@ -77,6 +82,7 @@ class ControlPlane(Consequences):
         except ProtocolError as error:
             self._emit((COUNT, f"bad news: {error.message}"))
             return
+        self._count_received(message)
         if not self.is_neighbour(link):
             self._emit((COUNT, "news before the handshake"))
         elif isinstance(message, control.Beat):

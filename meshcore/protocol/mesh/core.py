@@ -191,6 +191,11 @@ class Mesh(ControlPlane):
 
     # Commands of the node ----------------------------------------------------------------------
 
+    def begin(self, now: float) -> None:
+        """The node starts: it is as old as this, however long ago it was made."""
+        self.scale.begin(now)
+        self.links.set_local(replace(self.links.local, started_at=now))
+
     def add_peer(self, url: str, now: float) -> None:
         self._perform(self.links.add_peer(url, now), now)
 

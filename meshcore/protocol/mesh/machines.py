@@ -91,6 +91,7 @@ class Machines:
         self.details_of: dict[str, Details] = {}
         self.attached_to: str | None = None  # a client's node
         self.leave_acked = False
+        self.control_received: dict[str, int] = {}  # by kind, beats and news included
         self.control_touched = True  # its deadlines may have changed
         self._attached_link = 0
         self._senders: dict[int, str] = {}  # link -> node id, or address of a client of ours
@@ -130,7 +131,7 @@ class Machines:
         return None if master is None else self.routing.graph.next_hop(master)
 
     def _holder_of(self, node_id: str) -> int | None:
-        entry = self.roster.get(node_id)
+        entry = self.roster.holder(node_id)
         return entry.life if entry is not None and entry.reachable else None
 
     def _targets(self) -> Iterator[Target]:
@@ -147,7 +148,7 @@ class Machines:
         incarnation = self.database.incarnation_of(node_id)
         record = self.database.link_state(node_id)
         known = None if incarnation is None else (incarnation, 0 if record is None else record.life)
-        entry = self.roster.get(node_id)  # a link tells of a life before its record comes
+        entry = self.roster.holder(node_id)  # a link tells of a life before its record comes
         if entry is not None and (known is None or entry.incarnation > known[0]):
             known = entry.incarnation, entry.life
         return known

@@ -258,6 +258,12 @@ class Graph:
             way.append(slot)
         return [self._names[slot] for slot in reversed(way)]
 
+    def edge_cost(self, one: str, other: str) -> int | None:
+        """What the real edge between two nodes costs, in µs; None where there is none."""
+        a, b = self._slots.get(one), self._slots.get(other)
+        cost = None if a is None or b is None else self._adjacency[a].get(b)
+        return None if cost is None else cost & (WARN_COST - 1)
+
     def edges(self) -> list[tuple[str, str, int]]:
         """The real edges of what is reachable: (smaller id, greater id, cost in µs), sorted."""
         names, distance = self._names, self._tree.distance

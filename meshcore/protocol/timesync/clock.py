@@ -56,9 +56,8 @@ class MeshClock:
         self._samples: deque[_Sample] = deque(maxlen=SAMPLES_MAX)
         self._master: str | None = None
         self._leads = False
-        self._lead_error = (
-            0.0  # of the reference that this node was set by, if it was the last word
-        )
+        self._told: _Sample | None = None  # by `set`, until a master is heard
+        self.epoch = 0
         self._is_synced = False  # at least once
 
     def time(self, now: float) -> float:
@@ -72,9 +71,14 @@ class MeshClock:
         set by, at that moment.
         """
         if self._leads:
-            return RESOLUTION + self._lead_error
-        best = self._best(now)
+            return RESOLUTION + (self._told.error if self._told is not None else 0.0)
+        best = self._best(now) or self._told
         return None if best is None else RESOLUTION + best.error_at(now) + self._left_ahead(now)
+
+    @property
+    def has_time_of_master(self) -> bool:
+        """Whether others may follow this clock to the master's."""
+        return self._leads or bool(self._samples)
 
     def follow(self, master: str | None, *, leads: bool, now: float) -> None:
         """Another node is master; `leads`: it is this one, and its time is the mesh's from now."""
@@ -91,18 +95,23 @@ class MeshClock:
         replied: float,
         heard: float,
         error: float,
+        epoch: int,
     ) -> None:
         """The next node on the way to the master has told its time.
 
         `sent` and `heard` are ours (monotonic), `received` and `replied` its times (Unix seconds).
+        `epoch` counts how often the master's clock was set.
         What cannot be is ignored: a reply before its question, or a neighbour that goes backwards.
         """
         way = (heard - sent) - (replied - received)
         if self._leads or heard < sent or replied < received or way < 0.0:
             return
+        if epoch != self.epoch:
+            self._samples.clear()  # they were about what the master's clock was before it was set
+            self.epoch = epoch
         offset = (received + replied) / 2 - (sent + heard) / 2
         self._samples.append(_Sample(offset, error + way / 2, heard))
-        self._lead_error = 0.0
+        self._told = None
         best = self._best(heard)
         assert best is not None
         if self._is_synced:
@@ -113,12 +122,12 @@ class MeshClock:
     def set(self, timestamp: float, delay: float, now: float) -> None:
         """It is `timestamp` + `delay` now: a reference said so, `delay` seconds ago.
 
-        On a node that follows a master, the surer of the two counts, and the master's is soon.
+        On a node that follows a master it holds until the master is heard again.
         """
         self._offset, self._ahead, self._is_synced = timestamp + delay - now, 0.0, True
         self._samples.clear()
-        self._samples.append(_Sample(self._offset, delay, now))
-        self._lead_error = delay
+        self._told = _Sample(self._offset, delay, now)
+        self.epoch += self._leads
 
     def _aim(self, offset: float, now: float) -> None:
         """Go to another offset, forward at once, backward slowly."""

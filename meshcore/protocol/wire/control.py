@@ -180,6 +180,7 @@ class Echo:
 class EchoReply:
     """`received` and `replied`: the mesh's time here, Unix seconds, as `master` has it; `error`
     bounds how far that is off, in seconds. `master` is empty where this node knows no such time.
+    `epoch` counts how often the master's clock was set.
     """
 
     KIND: ClassVar[int] = 12
@@ -188,6 +189,7 @@ class EchoReply:
     received: float
     replied: float
     error: float
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +274,14 @@ _CHECKS: dict[type, tuple[schema.Check, ...]] = {
     Want: (schema.many(_tuple_of(schema.node_id, _kind), 2 * NODES_MAX),),
     LeaveAck: (schema.node_id,),
     Echo: (schema.number,),
-    EchoReply: (schema.number, schema.maybe_node_id, schema.real, schema.real, schema.seconds),
+    EchoReply: (
+        schema.number,
+        schema.maybe_node_id,
+        schema.real,
+        schema.real,
+        schema.seconds,
+        schema.number,
+    ),
     View: (
         schema.flag,
         schema.many(
@@ -290,4 +299,8 @@ _CHECKS: dict[type, tuple[schema.Check, ...]] = {
     ),
 }
 _CLASSES: dict[int, Any] = {cls.KIND: cls for cls in _CHECKS}  # type: ignore[attr-defined]
+# `bucket_contents` and the like, under which each kind is counted.
+KIND_NAMES: dict[type, str] = {
+    cls: "".join(f"_{c.lower()}" if c.isupper() else c for c in cls.__name__)[1:] for cls in _CHECKS
+}
 _NAMES = {cls: tuple(field.name for field in dataclass_fields(cls)) for cls in _CHECKS}

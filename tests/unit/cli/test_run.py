@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 import meshcore
+from meshcore import NodeStatus
 from meshcore.config import Config
 from meshcore.paths import socket_path
 
@@ -32,7 +34,14 @@ class FakeNode:
         self.peers = list(config.peers)
         self.timings: dict[str, float] = {}
         self.told: Callable[[Any], None] | None = None
-        self.connectivity = SimpleNamespace(on_link=self._on_link, set_timings=self._set_timings)
+        self.changed: Callable[[Any], None] | None = None
+        self.stepped: Callable[[Any], None] | None = None
+        self.connectivity = SimpleNamespace(
+            on_link=self._on_link,
+            on_change=lambda callback: setattr(self, "changed", callback),
+            on_status=lambda callback: setattr(self, "stepped", callback),
+            set_timings=self._set_timings,
+        )
         FakeNode.made.append(self)
 
     def _on_link(self, callback: Callable[[Any], None]) -> None:
@@ -144,6 +153,8 @@ def test_links_that_come_and_go_have_a_line_with_the_reason(script: Any, run: An
         "link to beta down: no beat for 5 s",
     ]
     found = events(run("run", "--id", "alpha", "--json").out)
+    told_at = datetime.fromisoformat(found[2].pop("time"))
+    assert abs((datetime.now(UTC) - told_at).total_seconds()) < 60
     assert found[2] == {
         "event": "link",
         "node_id": "beta",
@@ -151,6 +162,38 @@ def test_links_that_come_and_go_have_a_line_with_the_reason(script: Any, run: An
         "reason": "no beat for 5 s",
         "url": "",
     }
+
+
+def test_programs_are_told_of_nodes_and_every_step_of_theirs_people_are_not(
+    script: Any, run: Any
+) -> None:
+    step = SimpleNamespace(
+        node_id="beta", old=NodeStatus.WARNING, new=NodeStatus.DEAD, reachable=False, reason="gone"
+    )
+
+    def happen(node: FakeNode) -> None:
+        if node.changed is not None and node.stepped is not None:
+            node.changed(SimpleNamespace(added=("beta", "gamma"), removed=()))
+            node.stepped(step)
+            node.changed(SimpleNamespace(added=(), removed=("beta",)))
+
+    script.extend([happen, send_signal(signal.SIGTERM)])
+    found = events(run("run", "--id", "alpha", "--json").out)[1:-1]
+    assert all(datetime.fromisoformat(event.pop("time")).tzinfo for event in found)
+    assert found == [
+        {"event": "added", "node_id": "beta"},
+        {"event": "added", "node_id": "gamma"},
+        {
+            "event": "status",
+            "node_id": "beta",
+            "old": "WARNING",
+            "new": "DEAD",
+            "reachable": False,
+            "reason": "gone",
+        },
+        {"event": "removed", "node_id": "beta"},
+    ]
+    assert "beta" not in run("run", "--id", "alpha").out
 
 
 def test_a_link_that_is_quicker_than_the_ready_line_is_told_after_it(

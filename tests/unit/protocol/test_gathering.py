@@ -7,10 +7,10 @@ import random
 import pytest
 
 from meshcore.protocol.machine import Count
-from meshcore.protocol.membership import gathering, patience
+from meshcore.protocol.membership import backoff, gathering
 from meshcore.protocol.membership import targets as bounds
+from meshcore.protocol.membership.backoff import Patience
 from meshcore.protocol.membership.gathering import Effects, Gathering, Learn, Unlearn
-from meshcore.protocol.membership.patience import Patience
 from meshcore.protocol.membership.targets import Hints, Target
 
 
@@ -363,7 +363,7 @@ def test_a_fresh_hint_shortens_the_wait_after_a_failure() -> None:
         waits.failed("a", 0.0)
     assert waits.retry_at("a") > 4.0
     waits.heard_of("a", 0.0)
-    assert waits.retry_at("a") == patience.FIRST_RETRY
+    assert waits.retry_at("a") == backoff.FIRST_RETRY
 
 
 # -- what may not be dialled -----------------------------------------------------------------------

@@ -21,7 +21,7 @@ def follower(ahead: float = 0.0, now: float = 0.0) -> MeshClock:
 def ask(clock: MeshClock, now: float, *, ahead: float, there: float, back: float) -> float:
     """One echo with a neighbour whose time is `ahead` of UNIX + now; when it is over."""
     at = UNIX + now + there + ahead
-    clock.on_reply(now, at, at, now + there + back, 0.0)
+    clock.on_reply(now, at, at, now + there + back, error=0.0, epoch=0)
     return now + there + back
 
 
@@ -96,8 +96,8 @@ def test_another_master_is_another_time() -> None:
 
 def test_a_reply_that_cannot_be_is_ignored() -> None:
     clock = follower()
-    clock.on_reply(1.0, UNIX, UNIX + 5.0, 2.0, 0.0)  # took longer there than here
-    clock.on_reply(1.0, UNIX, UNIX - 5.0, 2.0, 0.0)  # backwards
+    clock.on_reply(1.0, UNIX, UNIX + 5.0, 2.0, error=0.0, epoch=0)  # took longer there than here
+    clock.on_reply(1.0, UNIX, UNIX - 5.0, 2.0, error=0.0, epoch=0)  # backwards
     assert clock.error(2.0) is None
 
 
@@ -110,7 +110,7 @@ def test_it_never_goes_back_and_its_error_always_holds_over_random_ways_and_drif
         for _ in range(80):
             there, back = rng.expovariate(20), rng.expovariate(20)
             at = UNIX + now + there
-            clock.on_reply(now * rate, at, at, (now + there + back) * rate, 0.0)
+            clock.on_reply(now * rate, at, at, (now + there + back) * rate, error=0.0, epoch=0)
             now += there + back
             for _ in range(4):
                 now += rng.uniform(0.0, 1.0)
@@ -119,3 +119,28 @@ def test_it_never_goes_back_and_its_error_always_holds_over_random_ways_and_drif
                 assert abs(time - (UNIX + now)) <= error
                 assert shown is None or time >= shown
                 shown = time
+
+
+def test_a_master_whose_clock_was_set_is_followed_and_the_error_covers_the_slewing() -> None:
+    clock = follower()
+    ask(clock, 0.0, ahead=0.0, there=0.0, back=0.0)
+    at = UNIX + 1.0 - 5.0
+    clock.on_reply(1.0, at, at, 1.0, error=0.0, epoch=1)  # set back by five seconds
+    assert clock.time(1.0) == pytest.approx(UNIX + 1.0)
+    assert clock.error(1.0) == pytest.approx(5.0 + RESOLUTION)
+    at += 1.0
+    clock.on_reply(2.0, at, at, 2.0, error=9.0, epoch=2)  # again, and not sure of it: no matter
+    assert clock.error(2.0) == pytest.approx(9.0 + 4.9 + RESOLUTION)
+
+
+def test_what_a_follower_is_told_holds_until_the_master_is_heard_and_is_not_passed_on() -> None:
+    clock = follower()
+    ask(clock, 0.0, ahead=0.0, there=0.0, back=0.0)
+    assert clock.has_time_of_master
+    clock.set(UNIX + 1.0 + 9.0, 0.5, 1.0)
+    assert clock.time(1.0) == pytest.approx(UNIX + 10.5)
+    assert clock.error(1.0) == pytest.approx(0.5 + RESOLUTION)
+    assert not clock.has_time_of_master
+    ask(clock, 2.0, ahead=20.0, there=0.0, back=0.0)
+    assert clock.time(2.0) == pytest.approx(UNIX + 22.0)
+    assert clock.has_time_of_master

@@ -37,8 +37,8 @@ MESSAGES: list[control.Control] = [
     control.Want((("alpha", 1), ("beta", 2))),
     control.LeaveAck("alpha"),
     control.Echo(1),
-    control.EchoReply(1, "alpha", 1.7e9, 1.7e9, 0.25),
-    control.EchoReply(1, "", 0.0, 0.0, 0.0),
+    control.EchoReply(1, "alpha", 1.7e9, 1.7e9, 0.25, 3),
+    control.EchoReply(1, "", 0.0, 0.0, 0.0, 0),
     control.View(True, (("alpha", 1, 4, False, "gone", 0),), "alpha"),
 ]
 ODD: list[Any] = [None, True, -1, 2**64 - 1, float("nan"), float("inf"), "", "x" * 10_000,
