@@ -32,6 +32,7 @@ from meshcore.runtime.background import Background, Work, interrupts, wait_until
 from meshcore.runtime.calls import Calls
 from meshcore.runtime.driver import Driver
 from meshcore.runtime.explain import explain
+from meshcore.runtime.finding import Finding
 from meshcore.runtime.serving import Serving
 from meshcore.transport.transport import Transport
 from meshcore.urls import parse_url
@@ -120,10 +121,11 @@ class Node:
             self._assemble(loop)
             for url in self._listen:
                 self._bind(url)
+            self._announce()
+            await self._finding.start()
         except BaseException:
             await self._release()
             raise
-        self._announce()
         driver = self._started()
         for url in self._peers:
             self._mesh.add_peer(url, driver.now())
@@ -134,6 +136,7 @@ class Node:
         driver = Driver(loop, self._mesh, owner=self, make_transport=Transport)
         self._driver = driver
         self._announcing = Announcing(self.config, self._registry, driver)
+        self._finding = Finding(driver, self.config)
         self._spool = self._new_spool()
         self._serving = Serving(driver, spool=self._spool)
         self._calls = Calls(driver, spool=self._spool, explain=partial(explain, self._mesh))
@@ -179,6 +182,7 @@ class Node:
         driver = self._driver
         assert driver is not None
         await self._background.stop()
+        await self._finding.close()
         stuck = await self._executor.stop(grace)
         if stuck:
             _LOG.warning("%s: work that would not end was left behind: %s", self.node_id, stuck)
@@ -196,6 +200,7 @@ class Node:
     async def _release(self) -> None:
         driver, self._driver = self._driver, None
         if driver is not None:
+            await self._finding.close()
             await driver.close(linger=0.3)
             self._serving.close()
             self._calls.close()
@@ -268,13 +273,19 @@ class Node:
             self._mesh.remove_peer(url, self._driver.now())
             self._driver.flush()
 
+    def set_auto_connect(self, degree: int) -> None:
+        """Dial learnt addresses until this node has so many links; 0: no more of them."""
+        self.config = Config.from_dict({**self.config.to_dict(), "auto_connect": degree})
+        if self._driver is not None:
+            self._finding.set_auto_connect(degree)
+
     def _bind(self, url: str) -> None:
         assert self._driver is not None
         self.endpoints.append(self._driver.transport.listen(url))
 
     def _announce(self) -> None:
         """Tell the mesh where we listen and what we offer."""
-        self._announcing.tell_endpoints(self.endpoints)
+        self._finding.tell_endpoints(self._announcing.tell_endpoints(self.endpoints))
         self._tell_details()
 
     def _tell_details(self) -> None:

@@ -120,8 +120,15 @@ class Config:
     )
     auto_connect: int = setting(
         0, "integer", "0: only configured peers are dialled; 6 keeps large meshes connected",
-        unit="links", minimum=0, maximum=64, reserved=True,
+        unit="links", minimum=0, maximum=64, live=True,
     )  # fmt: skip
+    dial_allow: Sequence[str] = setting(
+        (), "networks", "where learnt addresses may lead; left out, it is this machine, the"
+        " networks of its interfaces, and the hosts of configured peers",
+    )  # fmt: skip
+    discovery: bool = setting(
+        False, "flag", "it tells everybody on the local network that this node exists"
+    )
     timings: Timings = dataclasses.field(default_factory=Timings)
     request_timeout: float = setting(
         30.0, "number", "long enough for most calls; pass `timeout` for longer ones",
