@@ -39,11 +39,12 @@ if TYPE_CHECKING:
     )
     from meshcore.events import Change, LinkEvent, MasterEvent, Overflow, StatusEvent
     from meshcore.message import Header, Message
-    from meshcore.node import Link, Node
+    from meshcore.node import Node
     from meshcore.node_info import NodeInfo
     from meshcore.payload import Payload
     from meshcore.protocol.view import NodeStatus
     from meshcore.responses import Responses
+    from meshcore.router import Link
     from meshcore.work.actions import action
     from meshcore.work.context import Context
 
@@ -96,7 +97,7 @@ _MODULES = {
     "Context": "meshcore.work.context",
     "Controller": "meshcore.controller",
     "Header": "meshcore.message",
-    "Link": "meshcore.node",
+    "Link": "meshcore.router",
     "Message": "meshcore.message",
     "Node": "meshcore.node",
     "NodeInfo": "meshcore.node_info",

@@ -11,7 +11,6 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
 from typing import Any, Self, TypeVar
@@ -26,7 +25,7 @@ from meshcore.identity import new_life
 from meshcore.paths import DataDir
 from meshcore.payload import Spool
 from meshcore.protocol.mesh import Identity, Mesh
-from meshcore.router import Router
+from meshcore.router import Link, Router
 from meshcore.runtime import loop as event_loop
 from meshcore.runtime.background import Background, Work, interrupts, wait_until
 from meshcore.runtime.calls import Calls
@@ -43,17 +42,6 @@ _LOG = logging.getLogger("meshcore.node")
 T = TypeVar("T")
 LEAVE_WAIT = 0.5  # seconds for one neighbour to acknowledge that we leave
 DRAIN_WAIT = 0.5  # seconds for the last responses to be acknowledged
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A link to a neighbour. `since` counts on the clock of `time.monotonic()`."""
-
-    node_id: str
-    url: str | None
-    dialled: bool
-    since: float
-    state: str
 
 
 class Node:
@@ -295,11 +283,7 @@ class Node:
     @property
     def links(self) -> list[Link]:
         """The links that are up or being made, clients not counted."""
-        return [
-            Link(info.node_id, info.url, info.dialled, info.since, info.state.name.lower())
-            for info in self._mesh.links.links()
-            if info.node_id is not None and info.client_address is None
-        ]
+        return self.router.links()
 
     # Actions ---------------------------------------------------------------------------------
 
