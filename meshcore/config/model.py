@@ -147,7 +147,7 @@ class Config:
         unit="seconds", minimum=0, maximum=3600,
     )  # fmt: skip
     costs: Mapping[str, int] = setting(
-        {}, "costs", "of the links to these neighbours; every other link costs 1000",
+        {}, "costs", "of the links to these neighbours, instead of what is measured",
         unit="microseconds", minimum=1, maximum=1_000_000_000,
     )  # fmt: skip
     log_level: str = setting(

@@ -38,12 +38,12 @@ class Loss:
 
     def silent_since(self, count):
         """The last sign of life, as the first `count` words tell of it."""
-        since, last = self.told[0][0], None
-        for at, reach in self.told[:count]:
-            if reach is None or reach.gone + reach.silent == 0 or reach.silent_for == last:
+        since, told = self.told[0][0], False
+        for _, reach in self.told[:count]:
+            if reach is None or reach.gone + reach.silent == 0:
                 continue
-            heard = at - reach.silent_for
-            since, last = (heard if last is None else max(since, heard)), reach.silent_for
+            since = max(since, reach.silent_since) if told else reach.silent_since
+            told = True
         return since
 
     def reason(self, number):
@@ -197,9 +197,9 @@ class Liveness(RuleBasedStateMachine):
             hop = node if direct else "delta"
             reach = Reach(node, incarnation, life, True, 1, 5, hop, warn=warn)
         else:
-            silence = silence if gone + silent else 0.0
+            since = round(self.now - silence, 2) if gone + silent else 0.0
             reach = Reach(
-                node, incarnation, life, False, gone=gone, silent=silent, silent_for=silence
+                node, incarnation, life, False, gone=gone, silent=silent, silent_since=since
             )
         self.history[node].append((self.now, "reach", reach))
         self.perform(self.roster.on_reach({node: reach}, self.now))

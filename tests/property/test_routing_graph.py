@@ -74,7 +74,7 @@ def naive_reach(states: dict[str, LinkState], root: str) -> dict[str, Reach]:
             warn=bool(steps) and min(costs[name].values()) >= WARN_COST,
             gone=sum(edge.reason is DownReason.GONE for edge in heard),
             silent=sum(edge.reason is DownReason.SILENT for edge in heard),
-            silent_for=min((edge.age for edge in heard), default=0.0),
+            silent_since=max((-edge.age for edge in heard), default=0.0),
             left=state.left,
         )
     return result

@@ -83,7 +83,7 @@ def no_resend(patch: pytest.MonkeyPatch) -> None:
 
 def down_edges_ignored(patch: pytest.MonkeyPatch) -> None:
     """An edge that is down is taken for none at all, so that nobody is reported as gone."""
-    patch.setattr(Graph, "_take_downs", lambda self, slot, said: Urgency.NONE)
+    patch.setattr(Graph, "_take_downs", lambda self, slot, said, now: Urgency.NONE)
 
 
 def edges_of_one_end(patch: pytest.MonkeyPatch) -> None:

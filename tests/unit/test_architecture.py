@@ -62,8 +62,8 @@ MAY_IMPORT: dict[str, str] = {
     " router connectivity mastership responses node",
     "meshcore.service": "errors identity config payload message protocol.view runtime work node"
     " controller",
-    "meshcore": "errors config payload message responses node controller service protocol.view"
-    " work",
+    "meshcore": "errors config payload message responses node node_info events controller service"
+    " protocol.view work",
     "meshcore.__main__": "cli",
     "meshcore.cli": "meshcore errors identity urls paths config payload",
     "meshcore.web": "meshcore errors identity urls paths config payload",

@@ -39,8 +39,10 @@ from meshcore.protocol.membership.events import (
 )
 from meshcore.protocol.membership.patience import (
     LAG_FREE,
+    STALLED_AGE,
     STRETCH_MAX,
     Verdict,
+    can_stall,
     judge,
     stretch_of,
 )
@@ -282,12 +284,17 @@ class Detector:
         self._lag = min(LAG_MAX, max(now - self._check_at, self._lag * LAG_DECAY))
         self._forgive_pause(now, effects)
         self._check_at = now + self._jittered(self._timings.check_interval)
-        recent = now - self._timings.slow
+        timings = self._timings
+        recent = now - timings.slow
         for peer in list(self._peers.values()):
             if peer.heard_at >= recent:  # holds for lost ones too: nothing of theirs is due yet
                 continue
             if peer.linked:
                 effects += self._worsen(peer, self._judge(peer, now), now)
+                stalled_at = peer.heard_at + STALLED_AGE + 0.001  # past the rounding of the sum
+                if stalled_at > now and not peer.stalled and can_stall(peer.interval, timings):
+                    # It may last for less than a check interval.
+                    self._check_at = min(self._check_at, stalled_at)
             if peer.edge is EdgeState.DOWN and now - peer.down_at >= self._timings.remove:
                 self._unlist(peer, effects)
 

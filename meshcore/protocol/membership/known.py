@@ -42,13 +42,13 @@ class KnownNode:
     told: tuple[int, str] | None = None
     lost_at: float | None = None
     silent_since: float = 0.0
-    reported: float | None = None  # the silence that reporters told last
+    reported: bool = False  # reporters have told of its last sign of life
     view_hops: int = 0  # only for a client; otherwise the reach says it
 
     def forget_life(self) -> None:
         """Drop what was heard about the life that is over."""
-        self.reach = self.own = self.reported = self.lost_at = None
-        self.stalled = self.direct_lost = False
+        self.reach = self.own = self.lost_at = None
+        self.reported = self.stalled = self.direct_lost = False
         self.stretch = 1.0
 
 

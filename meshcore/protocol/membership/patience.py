@@ -41,6 +41,12 @@ def stretch_of(*lags: float) -> float:
     return min(STRETCH_MAX, max(1.0, *(lag / LAG_FREE for lag in lags)))
 
 
+def can_stall(interval: float, timings: Timings) -> bool:
+    """Whether silence of `STALLED_AGE` means a stuck loop, of who announced this interval."""
+    overdue = STALLED_AGE - interval
+    return timings.dead > STALLED_AGE and overdue >= STALLED_INTERVALS * interval
+
+
 def judge(age: float, interval: float, timings: Timings, stretch: float) -> Verdict:
     """What a silence of `age` means, of a neighbour that announced a beat every `interval`."""
     if age <= timings.slow:

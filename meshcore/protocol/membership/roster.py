@@ -205,7 +205,7 @@ class Roster(Book):
 
     def _found(self, node: KnownNode) -> None:
         if node.lost_at is not None:
-            node.lost_at = node.reported = None
+            node.lost_at, node.reported = None, False
             self._timers.cancel(node.node_id)
         if node.own is None:
             node.stretch, node.stalled = 1.0, False
@@ -221,13 +221,12 @@ class Roster(Book):
             if node.status is NodeStatus.DEAD:  # so was the old life; the new one is not yet
                 self._become(node, NodeStatus.WARNING, False, known.reason_of(node), events)
         reach = node.reach
-        # The smallest age of all reporters comes with every change of any of them, as it was when
-        # it was written: only another number is news.
-        if reach is None or not reach.gone + reach.silent or reach.silent_for == node.reported:
+        if reach is None or not reach.gone + reach.silent:
             return
-        heard_at = now - reach.silent_for
-        node.silent_since = heard_at if node.reported is None else max(node.silent_since, heard_at)
-        node.reported = reach.silent_for
+        since = (
+            reach.silent_since if not node.reported else max(node.silent_since, reach.silent_since)
+        )
+        node.silent_since, node.reported = since, True
 
     def _age(self, node: KnownNode, now: float, events: list[RosterEvent]) -> None:
         """Step a node without a path, or a quiet one, down as far as its silence goes."""

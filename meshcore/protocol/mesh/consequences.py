@@ -63,7 +63,7 @@ class Consequences(Machines):
             events.EdgeRemoved: self._on_edge,
             events.NeighbourStatus: self._on_neighbour,
             events.BeatDue: lambda due, now: self._emit(Publish(self.own.beat(due.lag, now))),
-            events.Paused: lambda pause, now: self.roster.on_pause(pause.duration, now),
+            events.Paused: self._on_pause,
             events.PeerState: self._on_peer_state,
             events.Added: self._on_added,
             events.Removed: self._on_removed,
@@ -165,6 +165,10 @@ class Consequences(Machines):
         self._perform(self.roster.on_neighbour(effect, now), now)
         self.gathering.on_silence(effect.node_id, effect.new is NodeStatus.DEAD, now)
         self.clients.note((effect.node_id,))
+
+    def _on_pause(self, effect: events.Paused, now: float) -> None:
+        self.routing.on_pause(effect.duration, now)
+        self.roster.on_pause(effect.duration, now)
 
     def _on_peer_state(self, effect: events.PeerState, now: float) -> None:
         reason = effect.dead_reason

@@ -18,6 +18,7 @@ been computed without it.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import NamedTuple
 
 from meshcore.protocol.routing.tree import (
     INFINITE,
@@ -42,6 +43,16 @@ class Urgency(IntEnum):
     AT_ONCE = 2  # an edge or a node is lost: what flows there now is lost until we act
 
 
+class _Down(NamedTuple):
+    """An edge that is down, and when its far end had been heard last, on our own clock.
+
+    Ages are as old as the record that tells them, and records of one death come seconds apart.
+    """
+
+    edge: Edge
+    since: float
+
+
 class Graph:
     """The reachable part of the mesh as `node_id` sees it."""
 
@@ -53,8 +64,8 @@ class Graph:
         self._records: dict[int, LinkState] = {}
         self._claims: list[dict[int, int]] = []  # cost by neighbour, of edges that are not down
         self._adjacency: list[dict[int, int]] = []  # cost by neighbour, of real edges
-        self._downs: dict[int, dict[int, Edge]] = {}  # edges that are down, by claimant
-        self._down_by: dict[int, dict[int, Edge]] = {}  # the same by whom they lead to
+        self._downs: dict[int, dict[int, _Down]] = {}  # edges that are down, by claimant
+        self._down_by: dict[int, dict[int, _Down]] = {}  # the same by whom they lead to
         self._mentions: list[int] = []  # in how many claims of others a slot occurs
         self._changed: dict[tuple[int, int], int] = {}  # cost before, of real edges
         self._dirty: dict[int, None] = {}  # whose entry must be looked at though no way changed
@@ -66,8 +77,8 @@ class Graph:
 
     # ---- what origins say
 
-    def update(self, link_state: LinkState | None, origin: str) -> Urgency:
-        """Take over an origin's newest link state, or forget it."""
+    def update(self, link_state: LinkState | None, origin: str, now: float = 0.0) -> Urgency:
+        """Take over an origin's newest link state, or forget it; its ages count from `now`."""
         if link_state is None and origin not in self._slots:
             return Urgency.NONE
         slot = self._slot(origin)
@@ -80,7 +91,7 @@ class Graph:
         else:
             self._records[slot] = link_state
         said = () if link_state is None or link_state.left else link_state.edges
-        urgency = max(self._take_claims(slot, said), self._take_downs(slot, said))
+        urgency = max(self._take_claims(slot, said), self._take_downs(slot, said, now))
         if before is None or link_state is None or _face(before) != _face(link_state):
             ended = before is not None and (link_state is None or link_state.left)
             urgency = max(urgency, Urgency.AT_ONCE if ended else Urgency.LATER)
@@ -108,13 +119,15 @@ class Graph:
                 urgency = max(urgency, self._set_edge(slot, other))
         return urgency
 
-    def _take_downs(self, slot: int, said: tuple[Edge, ...]) -> Urgency:
+    def _take_downs(self, slot: int, said: tuple[Edge, ...], now: float) -> Urgency:
         before = self._downs.pop(slot, {})
-        downs = {
-            self._slots[edge.neighbour]: edge
-            for edge in said
-            if edge.state is EdgeState.DOWN and self._mention(edge.neighbour)
-        }
+        downs: dict[int, _Down] = {}
+        for edge in said:
+            if edge.state is EdgeState.DOWN and self._mention(edge.neighbour):
+                other = self._slots[edge.neighbour]
+                old = before.get(other)
+                same = old is not None and old.edge.age == edge.age
+                downs[other] = _Down(edge, old.since if old and same else now - edge.age)
         urgency = Urgency.NONE
         for other in before:
             self._unmention(other)
@@ -124,16 +137,25 @@ class Graph:
                 del self._down_by[other][slot]
                 if not self._down_by[other]:
                     del self._down_by[other]
-        for other, edge in downs.items():
+        for other, down in downs.items():
             old = before.get(other)
-            if old != edge:
-                news = old is None or old.reason is not edge.reason
+            if old != down:
+                news = old is None or old.edge.reason is not down.edge.reason
                 urgency = max(urgency, Urgency.AT_ONCE if news else Urgency.LATER)
                 self._dirty[other] = None
-                self._down_by.setdefault(other, {})[slot] = edge
+                self._down_by.setdefault(other, {})[slot] = down
         if downs:
             self._downs[slot] = downs
         return urgency
+
+    def on_pause(self, duration: float, now: float) -> bool:
+        """Our process did not run for `duration` seconds: who was silent then is no older."""
+        for slot, downs in self._downs.items():
+            for other, down in downs.items():
+                shifted = _Down(down.edge, min(now, down.since + duration))
+                downs[other] = self._down_by[other][slot] = shifted
+                self._dirty[other] = None
+        return bool(self._downs)
 
     def _set_edge(self, a: int, b: int) -> Urgency:
         """Derive the real edge between two slots from both claims."""
@@ -217,14 +239,14 @@ class Graph:
         return flipped
 
     def _reports(self, slot: int) -> tuple[int, int, float]:
-        """What reachable nodes say about having lost this one: (gone, silent, shortest silence)."""
+        """What reachable nodes say about having lost this one: (gone, silent, last heard at)."""
         heard = [
-            edge
-            for claimant, edge in self._down_by[slot].items()
+            down
+            for claimant, down in self._down_by[slot].items()
             if self._tree.distance[claimant] != INFINITE and claimant in self._records
         ]
-        gone = sum(edge.reason is DownReason.GONE for edge in heard)
-        return gone, len(heard) - gone, min((edge.age for edge in heard), default=0.0)
+        gone = sum(down.edge.reason is DownReason.GONE for down in heard)
+        return gone, len(heard) - gone, max((down.since for down in heard), default=0.0)
 
     # ---- questions
 

@@ -33,7 +33,7 @@ class Routing:
 
     def on_changed(self, origin: str, link_state: LinkState | None, now: float) -> None:
         """An origin has a new link state, or (None) was forgotten for good."""
-        urgency = self.graph.update(link_state, origin)
+        urgency = self.graph.update(link_state, origin, now)
         if urgency is Urgency.NONE:
             return
         if urgency is Urgency.AT_ONCE:
@@ -42,6 +42,11 @@ class Routing:
             if now - self._computed_at > QUIET * self._wait:
                 self._wait = WAIT_MIN
             self._due = now + self._wait
+
+    def on_pause(self, duration: float, now: float) -> None:
+        """Our process did not run for `duration` seconds: that ages nobody."""
+        if self.graph.on_pause(duration, now):
+            self._due = now
 
     def next_deadline(self) -> float | None:
         return self._due

@@ -348,6 +348,16 @@ def test_a_stuck_loop_behind_a_whole_connection_is_stalled_until_three_times_dea
     assert steps(seen)[-1] == (15.25, DEAD)
 
 
+@pytest.mark.parametrize("offset", [0.0, 0.05, 0.1, 0.2])
+def test_a_loop_that_is_stuck_for_four_seconds_is_always_seen_as_stalled(offset):
+    detector = make(Timings(check_interval=0.27))
+    heard_at = T0 + offset
+    detector.on_heard("beta", heard_at)
+    seen = run(detector, heard_at + 3.99)
+    told = [at - heard_at for at, e in seen if isinstance(e, NeighbourStatus) and e.stalled]
+    assert told == [pytest.approx(3.75, abs=0.01)]
+
+
 def test_a_stalled_neighbour_that_is_heard_again_is_alive_and_not_stalled():
     detector = make()
     run(detector, T0 + 10)

@@ -64,7 +64,7 @@ def test_an_edge_that_only_one_end_advertises_does_not_count() -> None:
 
 def test_an_edge_that_one_end_says_is_down_does_not_count() -> None:
     graph = graph_of(state("a", Edge("b", 100, DOWN, SILENT, 2.5)), state("b", "a"))
-    assert found(graph, "b") == Reach("b", 1, 7, False, silent=1, silent_for=2.5)
+    assert found(graph, "b") == Reach("b", 1, 7, False, silent=1, silent_since=-2.5)
 
 
 def test_the_dearer_claim_is_the_cost_of_an_edge() -> None:
@@ -137,11 +137,40 @@ def test_reports_of_a_lost_node_count_only_from_reachable_neighbours() -> None:
         state("x", "b", "c"),
         *(state(f"bystander-{number}") for number in range(20)),  # so that it is not all new
     )
-    assert found(graph, "x") == Reach("x", 1, 7, False, gone=1, silent_for=0.2)
+    assert found(graph, "x") == Reach("x", 1, 7, False, gone=1, silent_since=-0.2)
     graph.update(state("b", "a", "c", Edge("x", 1, DOWN, GONE, 0.2)), "b")
     changes = graph.recompute()  # c has become reachable, and so have its reports
-    assert changes["x"] == Reach("x", 1, 7, False, gone=1, silent=1, silent_for=0.2)
+    assert changes["x"] == Reach("x", 1, 7, False, gone=1, silent=1, silent_since=-0.2)
     graph.check_invariants()
+
+
+def test_the_last_sign_of_life_is_counted_from_when_each_report_came() -> None:
+    def loss(of: str, reason: DownReason, age: float, now: float) -> float:
+        graph.update(state(of, "a", Edge("x", 1, DOWN, reason, age)), of, now)
+        graph.recompute()
+        graph.check_invariants()
+        return found(graph, "x").silent_since
+
+    graph = graph_of(
+        state("a", "b", "c", "d"), state("b", "a"), state("c", "a"), state("d", "a", "x"),
+        state("x", "b", "c", "d"),
+    )  # fmt: skip
+    assert loss("b", SILENT, 2.4, now=102.4) == 100.0
+    assert loss("c", SILENT, 3.5, now=103.5) == 100.0, "what b said is a second old by now"
+    assert loss("b", GONE, 2.4, now=104.0) == 100.0, "the probe's answer is no sign of life"
+    assert loss("b", GONE, 0.5, now=110.0) == 109.5, "it was heard again, and lost again"
+
+
+def test_our_own_pause_makes_no_report_older() -> None:
+    graph = graph_of(state("a", "b"), state("b", "a"), state("x", "b"))
+    assert not graph.on_pause(60.0, 90.0)
+    graph.update(state("b", "a", Edge("x", 1, DOWN, SILENT, 2.0)), "b", 102.0)
+    graph.recompute()
+    assert graph.on_pause(60.0, 163.0)
+    assert graph.recompute()["x"].silent_since == 160.0
+    graph.check_invariants()
+    assert graph.on_pause(60.0, 170.0)
+    assert graph.recompute()["x"].silent_since == 170.0, "nobody was heard in the future"
 
 
 def test_a_node_that_left_has_no_edges_and_says_so() -> None:

@@ -35,8 +35,20 @@ def make_with_gamma():
     return roster
 
 
-def reach(roster, now, node_id="gamma", *, reachable=True, incarnation=1, life=LIFE, **fields):
-    """Routing tells of one node."""
+def reach(
+    roster,
+    now,
+    node_id="gamma",
+    *,
+    reachable=True,
+    incarnation=1,
+    life=LIFE,
+    silent_for=0.0,
+    **fields,
+):
+    """Routing tells of one node; `silent_for`: the smallest silence of its reporters, by now."""
+    if fields.get("gone") or fields.get("silent"):
+        fields["silent_since"] = now - silent_for
     if reachable:
         fields = {"hops": 2, "cost": 500, "next_hop": "beta", **fields}
     entry = Reach(node_id, incarnation, life, reachable, **fields)
@@ -204,7 +216,7 @@ def test_all_reporters_saying_gone_is_dead_at_once():
 def test_silent_and_then_gone_is_dead_when_the_probe_has_answered():
     roster = make_with_gamma()
     lose(roster, T0, silent=1, silent_for=0.1)
-    assert lose(roster, T0 + 0.2, gone=1, silent_for=0.1) == [
+    assert lose(roster, T0 + 0.2, gone=1, silent_for=0.3) == [
         changed(WARNING, DEAD, False, "gone"),
         state(False, Reason.GONE),
     ]
@@ -244,7 +256,7 @@ def test_a_reporter_that_heard_of_it_later_prolongs_the_wait():
 def test_the_same_report_read_again_later_does_not_prolong_the_wait():
     roster = make_with_gamma()
     lose(roster, T0, silent=1, silent_for=0.5)
-    lose(roster, T0 + 2, silent=2, silent_for=0.5)
+    lose(roster, T0 + 2, silent=2, silent_for=2.5)
     lose(roster, T0 + 3, silent=1, silent_for=4.0)  # the fresher reporter is lost, not its word
     assert run(roster, T0 + 6)[0] == (4.5, changed(WARNING, DEAD, False, "silent"))
 
