@@ -8,27 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from types import ModuleType
 from typing import Any, Self, TypeVar
 
-from meshcore import host
 from meshcore.announcing import Announcing
 from meshcore.answers import Answers
 from meshcore.config import Config
 from meshcore.connectivity import Connectivity
 from meshcore.errors import ClosedError, ConfigError, MeshError
-from meshcore.identity import new_life
 from meshcore.paths import DataDir
 from meshcore.payload import Spool
-from meshcore.protocol.mesh import Identity, Mesh
 from meshcore.router import Link, Router
 from meshcore.runtime import loop as event_loop
 from meshcore.runtime.background import Background, Work, interrupts, wait_until
 from meshcore.runtime.calls import Calls
+from meshcore.runtime.core import new_core
 from meshcore.runtime.driver import Driver
 from meshcore.runtime.explain import explain
 from meshcore.runtime.finding import Finding
@@ -61,30 +58,10 @@ class Node:
         self._stopping: asyncio.Task[None] | None = None
         for plugin in self.config.plugins:
             self._registry.add_plugin(plugin)
-        self._mesh = self._new_mesh(incarnation=int(time.time() * 1000))
+        self._mesh = new_core(self.config)
         self.router = Router(self._mesh)
         self.connectivity = Connectivity(
             self._mesh, self.router, act=self._act, load_of=self._load_of
-        )
-
-    def _new_mesh(self, incarnation: int) -> Mesh:
-        rng = random.Random(random.SystemRandom().getrandbits(128))
-        identity = Identity(
-            mesh=self.config.mesh,
-            node_id=self.node_id,
-            incarnation=incarnation,
-            life=new_life(rng),
-            listed=not self.config.ephemeral,
-            description=host.process_description(),
-        )
-        return Mesh(
-            identity,
-            timings=self.config.timings,
-            rng=rng,
-            now=time.monotonic(),
-            unix_now=time.time(),
-            request_timeout=self.config.request_timeout,
-            costs=dict(self.config.costs),
         )
 
     # Life ------------------------------------------------------------------------------------
@@ -170,7 +147,6 @@ class Node:
         driver = self._driver
         assert driver is not None
         await self._background.stop()
-        await self._finding.close()
         stuck = await self._executor.stop(grace)
         if stuck:
             _LOG.warning("%s: work that would not end was left behind: %s", self.node_id, stuck)

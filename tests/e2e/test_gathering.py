@@ -134,3 +134,20 @@ def test_nodes_on_one_network_find_each_other_without_a_peer() -> None:
 
 async def counted(node: NodeProcess, counter: str) -> bool:
     return bool((await node.status())["counters"].get(counter))
+
+
+def test_without_the_extra_discovery_is_an_error_that_names_it() -> None:
+    async def scenario(world: World) -> None:
+        blocked = world.directory / "blocked"
+        blocked.mkdir()
+        (blocked / "zeroconf.py").write_text("raise ImportError('not installed')\n")
+        path = world.environment["PYTHONPATH"]
+        world.environment["PYTHONPATH"] = f"{blocked}:{path}"
+        done = await world.meshctl("run", "--id", "alpha", "--discovery")
+        assert done.code == 2
+        assert done.err.count("\n") == 1
+        assert "pip install meshcore-runtime[discovery]" in done.err
+        world.environment["PYTHONPATH"] = path
+        assert (await (await world.start("alpha")).stop())[0] == 0, "nothing was left behind"
+
+    run(scenario)

@@ -161,7 +161,10 @@ def test_nodes_that_listen_nowhere_count_and_are_not_dialled() -> None:
 
 def test_a_node_that_left_is_not_looked_for_and_one_that_died_is_but_not_for_ever() -> None:
     names = topology.names(5)
-    world = World(seed=8, auto_connect=2, check_every=50)
+    seldom = Timings(
+        send_alive_interval=10, check_interval=10, slow=21, warn=31, dead=41, remove=61
+    )  # an hour of beats takes long to simulate
+    world = World(seed=8, auto_connect=2, timings=seldom, check_every=50)
     world.build(star(names))
     gathered(world)
     world.stop("n01")
