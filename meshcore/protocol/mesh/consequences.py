@@ -316,5 +316,5 @@ class Consequences(Machines):
 
     def _announce(self, now: float) -> None:
         self._edges_changed = False
-        if self.identity.listed:
+        if self.identity.listed and not self._has_left:
             self._perform(self.database.set_own(LINK_STATE, self.own.link_state, now), now)
