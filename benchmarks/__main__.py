@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    listed = "\n".join(f"  {name:8} {says}" for name, says in QUESTIONS.items())
+    listed = "\n".join(f"  {name:9} {says}" for name, says in QUESTIONS.items())
     parser = argparse.ArgumentParser(
         prog="bench",
         description="Measure meshcore against plain ZeroMQ and its peers.",

@@ -78,12 +78,12 @@ def run(options: Options) -> Report:
     gate = options.gate()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="meshcore-bench-")))
-        nodes = [stack.enter_context(_node_in_mesh(folder, size)) for size in SIZES]
+        nodes = [stack.enter_context(node_in_mesh(folder, size)) for size in SIZES]
         time.sleep(QUICK_SETTLE if options.quick else SETTLE)
         window = QUICK_WINDOW if options.quick else WINDOW
         for number in range(1, options.rounds + 1):
             measured, load = gate.run_round(
-                lambda: _measure(nodes, window), f"idle, round {number} of {options.rounds}"
+                lambda: measure(nodes, window), f"idle, round {number} of {options.rounds}"
             )
             report.rounds.append(load)
             for size, idle in zip(SIZES, measured, strict=True):
@@ -97,7 +97,8 @@ def run(options: Options) -> Report:
     return report
 
 
-def _measure(nodes: list[dict[str, Any]], window: float) -> list[Idle]:
+def measure(nodes: list[dict[str, Any]], window: float) -> list[Idle]:
+    """What each node used in so many seconds, all in the same ones."""
     processes = [psutil.Process(node["pid"]) for node in nodes]
     counted = asyncio.run(_control(nodes))
     time.sleep(0.3)  # the asking itself must not count
@@ -149,7 +150,7 @@ async def _control(nodes: list[dict[str, Any]]) -> list[dict[str, float]]:
 
 
 @contextlib.contextmanager
-def _node_in_mesh(folder: Path, size: int) -> Iterator[dict[str, Any]]:
+def node_in_mesh(folder: Path, size: int) -> Iterator[dict[str, Any]]:
     """The measured node, when it knows everybody; its ready line."""
     node_id = f"measured-{size}"
     command = [*meshctl(), "run", "--json", "--id", node_id, "--listen", "tcp://127.0.0.1:0"]
