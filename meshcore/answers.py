@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from itertools import pairwise
 from typing import Any, Protocol
 
 from meshcore import host
 from meshcore.config import Config
+from meshcore.connectivity import Connectivity
 from meshcore.errors import BadPayloadError, MeshError, UnknownNodeError
+from meshcore.mastership import set_master
 from meshcore.protocol.delivery.outputs import Failure
 from meshcore.protocol.delivery.streams import ServerStream
 from meshcore.protocol.view import NodeStatus
@@ -34,6 +37,7 @@ class Asked(Protocol):
     config: Config
     endpoints: list[str]
     router: Router
+    connectivity: Connectivity
 
     async def request(
         self, recipient: str, directive: str, payload: Any, *, timeout: float | None
@@ -61,6 +65,9 @@ class Answers:
                 "mesh:route": self._route,
                 "mesh:actions": self._actions,
                 "mesh:status": self._status,
+                "mesh:master": self._master,
+                "mesh:force": self._force,
+                "mesh:set_master": self._set_master,
             }
         )
 
@@ -80,14 +87,27 @@ class Answers:
             "up_time": self._up(),
             "queued": self._executor.queued,
             "hops": trace or [],
+            "host": host.load(),
         }
 
     def _identify(self, stream: ServerStream, payload: Any, trace: list[str] | None) -> Any:
-        return {"life": self._mesh.identity.life, "description": host.process_description()}
+        return {
+            "life": self._mesh.identity.life,
+            "description": host.process_description(),
+            "host": host.load(),
+        }
 
     def _edges(self, stream: ServerStream, payload: Any, trace: list[str] | None) -> Any:
-        edges = self._node.router.get_edges()
-        return [{"from": one, "to": other, "cost": cost} for one, other, cost in edges]
+        router = self._node.router
+        return [
+            {
+                "from": one,
+                "to": other,
+                "cost": cost,
+                "latency_ms": _milliseconds(router.link_latency(one, other)),
+            }
+            for one, other, cost in router.get_edges()
+        ]
 
     def _route(self, stream: ServerStream, payload: Any, trace: list[str] | None) -> Any:
         if not isinstance(payload, str):
@@ -96,7 +116,47 @@ class Answers:
             failure = Failure(8, "", False, unknown_node=True)
             raise UnknownNodeError(explain(self._mesh, failure, payload, "mesh:route"))
         router = self._node.router
-        return {"path": router.route(payload), "cost": router.cost(payload)}
+        path = router.route(payload)
+        links = [
+            {
+                "from": one,
+                "to": other,
+                "cost": router.link_cost(one, other),
+                "latency_ms": _milliseconds(router.link_latency(one, other)),
+            }
+            for one, other in pairwise(path)
+        ]
+        return {
+            "path": path,
+            "cost": router.cost(payload),
+            "latency_ms": _milliseconds(router.latency(payload)),
+            "links": links,
+        }
+
+    def _master(self, stream: ServerStream, payload: Any, trace: list[str] | None) -> Any:
+        connectivity = self._node.connectivity
+        nodes = connectivity.nodes.values()
+        return {
+            "master": self._mesh.master,
+            "forced": sorted(info.id for info in nodes if info.is_master_forced),
+            "forced_off": sorted(info.id for info in nodes if info.is_master_forced is False),
+            "settled": self._mesh.election.next_deadline() is None,
+            "now": connectivity.now(),
+            "now_error": connectivity.now_error,
+        }
+
+    def _force(self, stream: ServerStream, payload: Any, trace: list[str] | None) -> Any:
+        if payload is not None and not isinstance(payload, bool):
+            raise BadPayloadError("mesh:force takes true, false or nil")
+        self._node.connectivity.is_master = payload
+        return None
+
+    async def _set_master(
+        self, stream: ServerStream, payload: Any, trace: list[str] | None
+    ) -> None:
+        if payload is not None and not isinstance(payload, str):
+            raise BadPayloadError("mesh:set_master takes a node id or nil")
+        await set_master(self._node.connectivity, payload, self._node.request)
 
     def _actions(self, stream: ServerStream, payload: Any, trace: list[str] | None) -> Any:
         if payload is not None and self._mesh.roster.get(str(payload)) is None:
@@ -138,7 +198,7 @@ class Answers:
             "hops": entry.hops if entry.reachable else None,
             "latency_ms": None,
             "uptime_s": None,
-            "is_master": None,
+            "is_master": entry.node_id == self._mesh.master,
             "host": about.get("name") if isinstance(about, dict) else None,
             "organization": content.get("organization"),
             "active_work": None,
@@ -178,7 +238,7 @@ class Answers:
                 "dialled": info.dialled,
                 "since_s": now - info.since,
                 "state": info.state.name.lower(),
-                "latency_ms": None,
+                "latency_ms": _milliseconds(mesh.latency.round_trip(info.node_id or "")),
             }
             for info in mesh.links.links()
             if info.client_address is None
@@ -191,10 +251,12 @@ class Answers:
             "uptime_s": self._up(),
             "listen": list(node.endpoints),
             "connected": mesh.has_link(),
+            "master": mesh.master,
             "links": links,
             "dialling": [
                 {
                     "url": dial.url,
+                    "learnt": not dial.configured,
                     "state": dial.state.name.lower(),
                     "attempts": dial.attempts,
                     "last_error": dial.last_error,
@@ -211,7 +273,15 @@ class Answers:
             "channels": stats["channels"],
             "streams": stats["calls_in"] + stats["calls_out"],
             "forwarded": mesh.forwarding.forwarded,
+            "control": {
+                "sent": dict(self._driver.control_sent),
+                "received": dict(mesh.control_received),
+            },
             "counters": {**self._driver.counters, **self._executor.counters},
             "queues": {key: stats[key] for key in ("in_flight_bytes", "backlog_bytes")},
             "transport": self._driver.transport.stats(),
         }
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1000

@@ -21,6 +21,7 @@ from meshcore.errors import (
     UnreachableError,
 )
 from meshcore.identity import is_directive
+from meshcore.mastership import set_master
 from meshcore.message import Message
 from meshcore.node import Node
 from meshcore.protocol.view import NodeStatus
@@ -255,6 +256,19 @@ class Controller(Node):
             return node_id, self._started().now() - start
 
         return [await one(node_id) for node_id in way]
+
+    async def set_master(self, node_id: str | None) -> None:
+        """Force one node to be master and release all others; None: release everybody.
+
+        Raises:
+            UnknownNodeError: nobody of that id.
+            MeshError: a node that could not be told; see `mastership`.
+        """
+        if self.config.ephemeral:
+            attached = self.attached_to or ""
+            await self.request(attached, "mesh:set_master", node_id, timeout=None)
+        else:
+            await set_master(self.connectivity, node_id, self.request)
 
     async def wait_for(self, recipient: str, *, timeout: float = 10.0) -> None:
         """Returns when `recipient` is routable and not DEAD, else DeadlineExceededError."""

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from meshcore.protocol.mesh import Mesh
 
+MICROSECONDS_PER_SECOND = 1_000_000
 MICROSECONDS_PER_COST = 1000  # costs are shown in milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link to a neighbour. `since` counts on the clock of `time.monotonic()`."""
+
+    node_id: str
+    url: str | None
+    dialled: bool
+    since: float
+    state: str
 
 
 class Router:
@@ -38,6 +52,45 @@ class Router:
             for node_id, record in sorted(known.items())
             if node_id in self._mesh.roster
         }
+
+    def links(self) -> list[Link]:
+        """The links of this node that are up or being made, clients not counted."""
+        return [
+            Link(info.node_id, info.url, info.dialled, info.since, info.state.name.lower())
+            for info in self._mesh.links.links()
+            if info.node_id is not None and info.client_address is None
+        ]
+
+    def link_cost(self, one: str, other: str) -> float | None:
+        """What the live link between two nodes costs, in milliseconds; None: there is none."""
+        cost = self._mesh.routing.graph.edge_cost(one, other)
+        return None if cost is None else cost / MICROSECONDS_PER_COST
+
+    def latency(self, node_id: str) -> float | None:
+        """Seconds to `node_id` and back, as the links on the way measured it; None: not known.
+
+        Of the own links that is the least of the last measurements, of others what their ends
+        told: in steps of half an octave, and only once they have been up for a while.
+        """
+        way = self.route(node_id)
+        if not way:
+            return None
+        links = [self.link_latency(one, other) for one, other in pairwise(way)]
+        known = [each for each in links if each is not None]
+        return sum(known) if len(known) == len(links) else None
+
+    def link_latency(self, one: str, other: str) -> float | None:
+        """Seconds of a round trip over the link between two nodes; None: not known."""
+        own = self._mesh.identity.node_id
+        if own in (one, other):
+            return self._mesh.latency.round_trip(other if one == own else one)
+        told = max(self._told(one, other), self._told(other, one))
+        return told / MICROSECONDS_PER_SECOND if told else None
+
+    def _told(self, one: str, other: str) -> int:
+        record = self._mesh.database.link_state(one)
+        edges = () if record is None else record.edges
+        return next((edge.round_trip for edge in edges if edge.neighbour == other), 0)
 
     def next_hop(self, node_id: str) -> str | None:
         """The neighbour through which `node_id` is reached; None where it is not."""

@@ -29,6 +29,8 @@ COMMANDS = {
     "ping": ("ping", "Measure the way to a node and back."),
     "send": ("send", "Have a node do something and print what it answers."),
     "actions": ("actions", "List what can be called, and where."),
+    "trace": ("trace", "Show the way to a node, hop by hop, with times."),
+    "master": ("master", "Show which node is master, or choose it."),
     "edges": ("edges", "List the links between nodes with their cost."),
     "route": ("route", "Show the way to a node."),
     "status": ("status", "Show how a node is connected, or why it is not."),

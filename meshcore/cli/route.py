@@ -16,7 +16,7 @@ from meshcore.errors import UnreachableError
 @click.argument("node")
 @with_options(timeout=5.0, timeout_help="How long to wait for an answer.")
 def command(options: Options, *, node: str) -> None:
-    """Show the way that messages take to NODE."""
+    """Show the way that messages take to NODE, what it costs and what its links measured."""
     run_async(_show(options, node))
 
 
@@ -30,4 +30,6 @@ async def _show(options: Options, node: str) -> None:
     if options.json:
         render.print_json(found)
     else:
-        click.echo(one_line(" → ".join(found["path"])) + f"  (cost {found['cost']:g})")
+        latency = found.get("latency_ms")
+        measured = "" if latency is None else f", {render.milliseconds(latency)} there and back"
+        click.echo(one_line(" → ".join(found["path"])) + f"  (cost {found['cost']:g}{measured})")

@@ -1,8 +1,8 @@
 """`meshctl run`: a node, until it is interrupted.
 
-With --json the first line on stdout is `{"event": "ready", …}`; links that come and go follow, one
-object a line. Without it the same is told to people. Logs go to stderr. Neither ever holds the node
-up (`outlet.py`).
+With --json the first line on stdout is `{"event": "ready", …}`; what happens to links and nodes
+follows, one object a line. People are told of links alone. Logs go to stderr. Neither ever holds
+the node up (`outlet.py`).
 
 SIGINT and SIGTERM leave the mesh in good order, a second one ends at once. SIGHUP reads the
 configuration again, applies what can change while the node runs and names what cannot.
@@ -18,6 +18,7 @@ import platform
 import signal
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,8 @@ _LOG = logging.getLogger("meshcore.cli")
 @click.option("--id", "node_id", metavar="ID", help="The node's name, unique in its mesh.")
 @click.option("--listen", multiple=True, metavar="URL", help="Listen here; port 0: any free one.")
 @click.option("--peer", "peers", multiple=True, metavar="URL", help="Link up with the node there.")
+@click.option("--auto-connect", type=int, metavar="N", help="Dial learnt addresses up to N links.")
+@click.option("--discovery", is_flag=True, help="Find nodes on this network, and be found.")
 @click.option("--plugin", "plugins", multiple=True, metavar="MOD", help="Offer its actions.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the node keeps its data.")
 @click.option("--mesh", metavar="NAME", help="Link up with nodes of this mesh only.")
@@ -93,7 +96,7 @@ class _Service:
         self._signals: list[int] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended = asyncio.Event()
-        self._early: list[Any] | None = []  # links that were quicker than the ready line
+        self._early: list[tuple[dict[str, Any], str]] | None = []  # quicker than the ready line
 
     def run(self) -> None:
         """Return when the node has left. Raises ConfigError where it cannot start."""
@@ -110,6 +113,9 @@ class _Service:
         self._set_log_level(self._home)
         self._node = Node(self._home.with_local_socket())
         self._node.connectivity.on_link(self._on_link)
+        if self._json:
+            self._node.connectivity.on_change(self._on_change)
+            self._node.connectivity.on_status(self._on_status)
         try:
             self._node.run(self._app)
             if self._signals or self._loop is not None:
@@ -127,8 +133,8 @@ class _Service:
         add_signal_handler(self._loop, signal.SIGHUP, self._on_reload)
         self._tell_ready()
         early, self._early = self._early, None
-        for event in early or ():
-            self._on_link(event)
+        for told in early or ():
+            self._tell(*told)
         for key in self._home.config.reserved_in_use():
             _LOG.warning("%s has no effect in this version yet", key)
         await self._ended.wait()
@@ -156,10 +162,25 @@ class _Service:
         event = {"event": "ready", "node_id": node.node_id, "listen": listen, "http": None}
         self._tell({**event, "socket": local, "pid": os.getpid()}, ready_text(node, listen))
 
-    def _on_link(self, event: Any) -> None:
+    def _on_change(self, change: Any) -> None:
+        for node_id in change.added:
+            self._tell_event("added", {"node_id": node_id})
+        for node_id in change.removed:
+            self._tell_event("removed", {"node_id": node_id})
+
+    def _on_status(self, event: Any) -> None:
+        about = {"node_id": event.node_id, "old": event.old.name, "new": event.new.name}
+        self._tell_event("status", {**about, "reachable": event.reachable, "reason": event.reason})
+
+    def _tell_event(self, kind: str, about: dict[str, Any], text: str = "") -> None:
+        """What happens in the mesh, with its time; never before the ready line."""
+        event = {"event": kind, "time": datetime.now(UTC), **about}
         if self._early is not None:
-            self._early.append(event)
-            return
+            self._early.append((event, text))
+        else:
+            self._tell(event, text)
+
+    def _on_link(self, event: Any) -> None:
         stamp = time.strftime("%H:%M:%S")
         state = "up" if event.up else "down"
         where = f" ({event.url})" if event.up and event.url else ""
@@ -167,16 +188,8 @@ class _Service:
         text = f"{stamp}  " + one_line(f"link to {event.node_id} {state}{where}{why}")
         if stdout_is_terminal():
             text = click.style(text, fg="green" if event.up else "yellow")
-        self._tell(
-            {
-                "event": "link",
-                "node_id": event.node_id,
-                "up": event.up,
-                "reason": event.reason,
-                "url": event.url,
-            },
-            text,
-        )
+        about = {"node_id": event.node_id, "up": event.up, "reason": event.reason}
+        self._tell_event("link", {**about, "url": event.url}, text)
 
     def _on_reload(self, number: int) -> None:
         """SIGHUP: what cannot be used is named, and nothing changes."""
@@ -214,6 +227,9 @@ class _Service:
             for url in [url for url in new.peers if url not in old.peers]:
                 self._node.add_peer(url)
             applied.append("peers")
+        if "auto_connect" in changed:
+            self._node.set_auto_connect(new.auto_connect)
+            applied.append("auto_connect")
         if "log_level" in changed:
             self._set_log_level(fresh)
             applied.append("log_level")

@@ -53,6 +53,8 @@ async def _show(options: Options) -> None:
         click.echo()
         render.print_table(_DIALLING, [_dialled(each) for each in dialling])
     _numbers("Queues", status.get("queues"))
+    for way, kinds in (status.get("control") or {}).items():
+        _numbers(f"Control messages {way}", kinds)
     _numbers("Counters", status.get("counters"))
     transport = status.get("transport") or {}  # its figures for each link are for programs
     _numbers("Transport", {key: transport[key] for key in transport if key != "links"})
@@ -122,7 +124,7 @@ def _link(link: dict[str, Any]) -> list[str]:
 
 def _dialled(each: dict[str, Any]) -> list[str]:
     return [
-        str(each.get("url")),
+        f"{each.get('url')}{' (learnt)' if each.get('learnt') else ''}",
         render.known(each.get("state")),
         render.known(each.get("attempts")),
         render.duration(each.get("next_in_s")),

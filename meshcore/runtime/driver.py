@@ -48,6 +48,7 @@ from meshcore.transport.transport import Transport
 
 _LOG = logging.getLogger("meshcore.driver")
 SLACK = 0.02  # seconds; the delay of acks, the shortest time that the data plane waits
+DRAIN_LATE = 0.05  # seconds; a loop that is on time has read its sockets a moment ago
 _Future = asyncio.Future
 
 
@@ -97,6 +98,7 @@ class Driver:
         self._delivery = mesh.delivery
         self.transport = make_transport(loop, self)
         self.counters: dict[str, int] = {}
+        self.control_sent: dict[str, int] = {}  # by kind; what is published counts once
         self.in_turn = False  # a drain is under way: what is said now leaves at its end
         self._performing = False
         self.flush_due = False  # the end of this turn is ordered
@@ -264,6 +266,7 @@ class Driver:
 
     def _send(self, effect: Send) -> None:
         message: Any = effect.message
+        self._count_sent(message)
         if isinstance(message, control.Welcome):
             # What a neighbour can subscribe to lies beside the address that it came in on.
             message = replace(message, news_urls=self.transport.news_urls_for(effect.link))
@@ -272,8 +275,9 @@ class Driver:
 
     def _publish(self, effect: Publish) -> None:
         """To everybody who listens; to those who cannot (yet), on lane 0."""
-        message = effect.message
-        data = control.encode(message)  # type: ignore[arg-type]
+        message: Any = effect.message
+        self._count_sent(message)
+        data = control.encode(message)
         self.transport.publish((b"h" if isinstance(message, control.Beat) else b"n") + data)
         for link in self.transport.links_without_news():
             if self.mesh.is_neighbour(link) and not self.transport.send(link, 0, [data]):
@@ -286,6 +290,10 @@ class Driver:
         gone = await self.transport.probe(effect.urls)
         self.mesh.on_probe(effect.node_id, gone=gone, now=self.now())
         self.flush()
+
+    def _count_sent(self, message: Any) -> None:
+        kind = control.KIND_NAMES[type(message)]
+        self.control_sent[kind] = self.control_sent.get(kind, 0) + 1
 
     def count(self, reason: str) -> None:
         self.counters[reason] = self.counters.get(reason, 0) + 1
@@ -308,9 +316,10 @@ class Driver:
         self._timer = self.loop.call_later(max(0.0, deadline - self.now()), self._on_timer)
 
     def _on_timer(self) -> None:
+        late = self.now() - self._timer_at
         self._timer, self._timer_at = None, float("inf")
-        if self.mesh.is_control_due(self.now()):
-            # What has arrived counts before anybody is judged silent.
+        if late > DRAIN_LATE and self.mesh.is_control_due(self.now()):
+            # What has arrived meanwhile counts before anybody is judged silent.
             self.transport.drain()
         self.mesh.on_tick(self.now())
         self.flush()

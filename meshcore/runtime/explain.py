@@ -14,7 +14,7 @@ from meshcore.protocol.mesh import Mesh
 def explain(mesh: Mesh, failure: Failure, recipient: str, directive: str) -> str:
     """The text of the exception for a failed call."""
     if failure.unknown_node:
-        return _unknown(mesh, recipient)
+        return unknown_node(mesh, recipient)
     if failure.code == Code.DEADLINE and not failure.name:
         return f"{recipient}: {failure.message}{_last_heard(mesh, recipient)}"
     if failure.code == Code.ACTION_FAILED and failure.name:
@@ -22,7 +22,8 @@ def explain(mesh: Mesh, failure: Failure, recipient: str, directive: str) -> str
     return failure.message
 
 
-def _unknown(mesh: Mesh, recipient: str) -> str:
+def unknown_node(mesh: Mesh, recipient: str) -> str:
+    """`no node 'gama' in the mesh of alpha (3 nodes); did you mean gamma?`"""
     known = sorted(entry.node_id for entry in mesh.roster.nodes())
     own = mesh.attached_to or mesh.identity.node_id
     close = difflib.get_close_matches(recipient, known, n=1)

@@ -71,7 +71,7 @@ class Serving:
         try:
             value = internal(stream, payload, trace)
         except MeshError as error:
-            self.fail(stream, Code(error.code), type(error).__name__, str(error), "", False)
+            self._fail_internal(stream, error, may_have_run=False)
         else:
             if asyncio.iscoroutine(value):
                 self._driver.spawn(self._answer_later(stream, value))
@@ -79,7 +79,15 @@ class Serving:
                 self.respond(stream, value, True)
 
     async def _answer_later(self, stream: ServerStream, value: Coroutine[Any, Any, Any]) -> None:
-        self.respond(stream, await value, True)
+        try:
+            answer = await value
+        except MeshError as error:
+            self._fail_internal(stream, error, may_have_run=error.may_have_run)
+        else:
+            self.respond(stream, answer, True)
+
+    def _fail_internal(self, stream: ServerStream, error: MeshError, *, may_have_run: bool) -> None:
+        self.fail(stream, Code(error.code), type(error).__name__, str(error), "", may_have_run)
 
     def on_call_body(
         self,

@@ -7,13 +7,13 @@ when every deadline has passed.
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Sequence
 from typing import TypeAlias
 
 from meshcore.errors import Code
 from meshcore.protocol.mesh import LOOPBACK
-from meshcore.protocol.mesh.own import COST_DEFAULT
 from meshcore.protocol.view import NodeStatus
 from meshcore.protocol.wire.limits import HOP_LIMIT
 from meshcore.sim.process import Process
@@ -22,12 +22,16 @@ from meshcore.sim.world import World
 
 Adjacency: TypeAlias = dict[str, dict[str, None]]
 
+STEADY = ("Beat", "Echo", "EchoReply")  # what a mesh says in which nothing happens
 DEADLINE_SLACK = 0.3  # seconds: the wheel fires up to an eighth late
 ENDS = (Code.ACTION_FAILED, Code.CANCELLED, Code.DEADLINE, Code.UNREACHABLE, Code.PEER_LOST)
 
 
 def expected_links(world: World) -> Adjacency:
-    """Who must be linked to whom, as the dials, the living and the cuts say."""
+    """Who must be linked to whom, as the dials, the living and the cuts say.
+
+    Where nodes dial learnt addresses, whoever stands on a wire is linked as well.
+    """
     living = {process.name: process for process in world.alive()}
     links: Adjacency = {name: {} for name in living}
     cuts = frozenset(world.network.cuts())
@@ -36,6 +40,12 @@ def expected_links(world: World) -> Adjacency:
             cut = (one, other) in cuts or (other, one) in cuts
             if not cut and not living[one].is_leaving and not living[other].is_leaving:
                 links[one][other] = links[other][one] = None
+    if world.auto_connect:
+        for name, process in living.items():
+            for wire in process.wires.values():
+                other = wire.other(wire.end_of(process)).process.name
+                if other in living:
+                    links[name][other] = links[other][name] = None
     return links
 
 
@@ -49,6 +59,27 @@ def hops_from(start: str, links: Adjacency) -> dict[str, int]:
                 found[other] = found[one] + 1
                 queue.append(other)
     return found
+
+
+def costs_from(world: World, start: str, links: Adjacency) -> dict[str, int]:
+    """What the cheapest way to every node costs, by what the ends of its links say themselves."""
+    claims = {name: _claims(world.node(name)) for name in links}
+    found: dict[str, int] = {}
+    queue = [(0, start)]
+    while queue:
+        cost, one = heapq.heappop(queue)
+        if one in found:
+            continue
+        found[one] = cost
+        for other in links[one]:
+            edge = max(claims[one].get(other, 0), claims[other].get(one, 0))
+            heapq.heappush(queue, (cost + edge, other))
+    return found
+
+
+def _claims(process: Process) -> dict[str, int]:
+    record = process.mesh.database.link_state(process.name)
+    return {} if record is None else {edge.neighbour: edge.cost for edge in record.edges}
 
 
 def agreement(
@@ -68,7 +99,7 @@ def agreement(
 
 def _view_of(world: World, process: Process, links: Adjacency, *, forgotten: bool) -> list[str]:
     mesh, problems = process.mesh, []
-    hops = hops_from(process.name, links)
+    hops, costs = hops_from(process.name, links), costs_from(world, process.name, links)
     entries = {entry.node_id: entry for entry in mesh.roster.nodes()}
     seen = sorted(name for name, entry in entries.items() if entry.reachable)
     if seen != sorted(hops):
@@ -83,7 +114,9 @@ def _view_of(world: World, process: Process, links: Adjacency, *, forgotten: boo
             problems.append(f"{process.name} takes {name} for {entry.status.name}")
         if (entry.life, entry.incarnation) != (truth.life, truth.incarnation):
             problems.append(f"{process.name} knows another life of {name}")
-        if (entry.hops, entry.cost) != (hops[name], hops[name] * COST_DEFAULT):
+        if entry.cost != costs[name]:
+            problems.append(f"{process.name}: {name} costs {costs[name]}, not {entry.cost}")
+        if entry.hops != len(mesh.routing.graph.path(name)) - 1 or entry.hops < hops[name]:
             problems.append(f"{process.name}: {name} is {hops[name]} hops away, not {entry.hops}")
         if name != process.name and name not in mesh.details_of:
             problems.append(f"{process.name} lacks the details of {name}")
@@ -104,6 +137,17 @@ def one_link_per_pair(world: World) -> list[str]:
         if sorted(peers) != sorted(others):
             problems.append(f"{name} has wires to {sorted(peers)}, not {sorted(others)}")
     return problems
+
+
+def gathered(world: World) -> list[str]:
+    """Every node has the links that it is meant to have, or one to everybody who listens."""
+    links = expected_links(world)
+    listeners = {process.name for process in world.alive() if process.url is not None}
+    return [
+        f"{name} has {len(others)} links of {world.auto_connect}"
+        for name, others in links.items()
+        if len(others) < world.auto_connect and listeners - {name} - others.keys()
+    ]
 
 
 def routes(world: World) -> list[str]:
@@ -133,14 +177,14 @@ def _follow(world: World, process: Process, goal: str) -> str | None:
 
 
 def quiet(world: World, seconds: float = 5.0) -> list[str]:
-    """Nothing but beats is said while nothing happens. Lets that time pass."""
+    """Nothing but beats and echoes is said while nothing happens. Lets that time pass."""
     before = {process: dict(process.control_sent) for process in world.processes.values()}
     world.run(seconds)
     said: dict[str, int] = {}
     for process in world.processes.values():
         for kind, count in process.control_sent.items():
             more = count - before.get(process, {}).get(kind, 0)
-            if more and kind != "Beat":
+            if more and kind not in STEADY:
                 said[kind] = said.get(kind, 0) + more
     return [f"said in {seconds} quiet seconds: {said}"] if said else []
 
@@ -225,7 +269,8 @@ def bounds(world: World) -> list[str]:
             problems.append(f"{process.name} keeps {delivery['channels']} channels")
         if database["origins"] > lives or database["waiting"] > 2 * lives:
             problems.append(f"{process.name} keeps records: {database}")
-        if len(process.mesh.links.links()) > 2 * len(world.dials) + 2:
+        most = 2 * len(world.dials) + 2 + 2 * lives * bool(world.auto_connect)
+        if len(process.mesh.links.links()) > most:
             problems.append(f"{process.name} keeps {len(process.mesh.links.links())} links")
     return problems
 

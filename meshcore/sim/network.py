@@ -39,7 +39,14 @@ class Network:
         self.listening: dict[str, Process] = {}
         self.hosts: dict[str, str] = {}  # of each URL, also while nobody listens
         self.silent_hosts: dict[str, None] = {}
-        self.sent: dict[str, int] = {"frames": 0, "bytes": 0, "news": 0, "lost": 0, "doubled": 0}
+        self.sent: dict[str, int] = {
+            "frames": 0,
+            "packets": 0,
+            "bytes": 0,
+            "news": 0,
+            "lost": 0,
+            "doubled": 0,
+        }
         self._clock, self._rng = clock, rng
         self._cuts: dict[tuple[str, str], None] = {}
         self._special: dict[tuple[str, str], Conditions] = {}
@@ -144,6 +151,7 @@ class Network:
         other = wire.other(end)
         size = sum(map(len, frames))
         self.sent["frames"] += 1
+        self.sent["packets"] += frames[0][1] == PACKET
         self.sent["bytes"] += size
         self._clock.note(frames[0])
         if end.queued + other.process.waiting_bytes + size > QUEUE_BYTES_MAX:

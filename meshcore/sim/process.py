@@ -63,6 +63,7 @@ class Surroundings:
     codecs: Codecs = field(default_factory=Codecs)
     keep_events: bool = True
     observers: list[Observer] = field(default_factory=list)
+    auto_connect: int = 0
 
 
 class Process:
@@ -116,6 +117,7 @@ class Process:
             rng=random.Random(rng.getrandbits(64)),
             now=self.now(),
             request_timeout=around.request_timeout,
+            auto_connect=around.auto_connect,
         )
         self.mesh.share_decoders(around.codecs.decode, around.codecs.decode_record)
         self.work = Work(self)

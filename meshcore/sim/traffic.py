@@ -9,13 +9,14 @@ from __future__ import annotations
 from meshcore.protocol.wire import control
 from meshcore.protocol.wire.packet import HINT, PACKET
 
-BEATS, NEWS, REPAIR, LINKS, WORK = range(5)
-CLASSES = ("beats", "news", "repair", "links", "work")
+BEATS, NEWS, REPAIR, ECHOES, LINKS, WORK = range(6)
+CLASSES = ("beats", "news", "repair", "echoes", "links", "work")
 
 _OF_KIND = [LINKS] * 256
 for _kind in (control.Buckets, control.BucketContents, control.Want):
     _OF_KIND[_kind.KIND] = REPAIR
 _OF_KIND[control.Beat.KIND] = BEATS
+_OF_KIND[control.Echo.KIND] = _OF_KIND[control.EchoReply.KIND] = ECHOES
 _OF_KIND[control.News.KIND] = REPAIR  # on a lane: an answer to one neighbour
 _OF_KIND[PACKET] = _OF_KIND[HINT] = WORK
 _PUBLISHED = _OF_KIND.copy()

@@ -42,6 +42,7 @@ class World:
         rates_apart: by how much the clock of a host runs too fast or too slow, at most (0.01: 1 %).
         walls_apart: seconds by which the wall clock of a host is wrong, at most.
         keep_events: every process keeps what its core told it.
+        auto_connect: links that every node is meant to have by learnt addresses; 0 = off.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class World:
         rates_apart: float = 0.0,
         walls_apart: float = 0.0,
         keep_events: bool = True,
+        auto_connect: int = 0,
     ) -> None:
         self.seed = seed
+        self.auto_connect = auto_connect
         self.clock = Clock()
         self.network = Network(
             self.clock, random.Random(f"network {seed}"), conditions or Conditions()
@@ -65,7 +68,12 @@ class World:
         self.dials: dict[tuple[str, str], None] = {}  # (who dials, who is dialled)
         self.log: list[tuple[float, str]] = []  # the faults, for people
         self._around = Surroundings(
-            self.clock, self.network, self.ledger, check_every, keep_events=keep_events
+            self.clock,
+            self.network,
+            self.ledger,
+            check_every,
+            keep_events=keep_events,
+            auto_connect=auto_connect,
         )
         self.timings = timings or Timings()
         self.troubled_at = float("-inf")  # something was cut or paused last

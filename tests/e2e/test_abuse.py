@@ -163,7 +163,7 @@ async def until_more(victim: Victim, before: dict[str, int]) -> dict[str, int]:
 
 def hello(version_min: int, version: int) -> bytes:
     return control.encode(
-        control.Hello(version_min, version, "mesh", "stranger", 1, 2, 3, (), 0, 0.5, 4, 0.0)
+        control.Hello(version_min, version, "mesh", "stranger", 1, 2, 3, (), 0, 0.5, 4, 0.0, 0.0)
     )
 
 
@@ -199,7 +199,7 @@ AFTER_PREAMBLE: dict[str, bytes] = {
     "an unknown kind": b"\x01\xee" + b"x" * 100,
     "garbage as a greeting": b"\x01\x01" + random.Random(2).randbytes(300),
     "a packet of a stranger": b"\x01\x20" + random.Random(3).randbytes(3000),
-    "a beat of a stranger": control.encode(control.Beat("honest", 1, 2, 3, 0.5, 4, 0.0)),
+    "a beat of a stranger": control.encode(control.Beat("honest", 1, 2, 3, 0.5, 4, 0.0, 4, 0.0)),
 }
 
 

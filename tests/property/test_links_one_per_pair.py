@@ -127,7 +127,7 @@ class Node:
                 pass
 
     def beat(self, link: int) -> None:
-        beat = Beat(self.node_id, self.incarnation, self.life, 0, BEAT_INTERVAL, 0, 0.0)
+        beat = Beat(self.node_id, self.incarnation, self.life, 0, BEAT_INTERVAL, 0, 0.0, 7, 0.0)
         self.world.send(self.ends[link], beat)
 
     def beat_all(self) -> None:

@@ -28,7 +28,7 @@ CHOICES = [
     Timings(slow=0.6, warn=0.8, dead=1.5, remove=2.0, check_interval=0.1),
     Timings(send_alive_interval=2.0, slow=3.0, warn=6.0, dead=12.0, remove=13.0),
 ]
-EDGE_OF = {0: EdgeState.UP, 1: EdgeState.UP, 2: EdgeState.WARN, 3: EdgeState.DOWN}
+WORST_EDGE = {0: EdgeState.UP, 1: EdgeState.UP, 2: EdgeState.WARN, 3: EdgeState.DOWN}
 
 
 class Link:
@@ -79,6 +79,17 @@ class Liveness(RuleBasedStateMachine):
         least = self.worst(link, age - unchecked, low)
         return least, self.worst(link, age + 1e-6, high)
 
+    def edge_bounds(self, link):
+        """The same for our edge to it, which its announced interval keeps from worsening."""
+        age = self.awake(max(link.heard), self.now)
+        limits = [intervals * min(60.0, link.beats[-1][0]) for intervals in (2, 4)]
+        unchecked = 1.1 * self.timings.check_interval + 1e-6
+        least, most = map(WORST_EDGE.get, self.bounds(link))
+        overdue = [
+            EdgeState(sum(at > limit for limit in limits)) for at in (age - unchecked, age + 1e-6)
+        ]
+        return min(least, overdue[0]), min(most, overdue[1])
+
     def perform(self, effects, *, left=False):
         """Apply effects as the mesh would; every event must fit the one before."""
         for effect in effects:
@@ -94,13 +105,18 @@ class Liveness(RuleBasedStateMachine):
                     del self.edges[node_id]
                     down_for = self.awake(self.down_at[node_id], self.now)
                     assert left or down_for >= self.timings.remove - 1e-6
-                case NeighbourStatus(node_id=node_id, old=old, new=new):
+                case NeighbourStatus(node_id=node_id, old=old, new=new, quiet=quiet):
                     assert self.status.get(node_id, DEAD) == old
                     lost = self.links[node_id].down is not None
                     assert new <= old + 1 or lost, "a threshold was not reported"
                     self.status[node_id] = new
+                    assert quiet == (new is DEAD and not lost)
                     if node_id in self.edges:
-                        assert self.edges[node_id].state is EDGE_OF[new]
+                        assert self.edges[node_id].state <= WORST_EDGE[new]
+                    if lost:
+                        assert node_id not in self.edges or (
+                            self.edges[node_id].state is EdgeState.DOWN
+                        )
                 case Probe(node_id, urls):
                     assert urls
                     assert self.links[node_id].down is not None
@@ -156,14 +172,18 @@ class Liveness(RuleBasedStateMachine):
     def link_down(self, node, orderly, outbound):
         link = self.links.get(node)
         was_down = link is None or link.down is not None
-        was_dead = self.status.get(node) is DEAD
+        edge = self.edges.get(node)
+        was_given_up = not was_down and (edge is None or edge.state is EdgeState.DOWN)
         if link is not None and link.down is None:
             link.down = self.now
         effects = self.detector.on_link_down(
             node, orderly=orderly, outbound_local=outbound, now=self.now
         )
-        if was_down or was_dead:
+        if was_down:
             assert effects == []
+        elif was_given_up:  # the edge says so already; it is not quiet any more
+            (told,) = effects
+            assert (told.old, told.new, told.quiet) == (DEAD, DEAD, False)
         else:
             recent = self.awake(max(link.heard), self.now) < 1.0
             asked = any(isinstance(effect, Probe) for effect in effects)
@@ -230,6 +250,9 @@ class Liveness(RuleBasedStateMachine):
                 continue
             least, most = self.bounds(link)
             assert least <= seen[node].status <= most, (node, least, most)
+            best, worst = self.edge_bounds(link)
+            edge = self.edges[node].state if node in self.edges else EdgeState.DOWN
+            assert best <= edge <= worst, (node, edge, best, worst)
 
 
 Liveness.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

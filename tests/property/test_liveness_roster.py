@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from meshcore.protocol.membership.events import (
     Added,
+    Lost,
     NeighbourStatus,
     PeerState,
     Reason,
@@ -37,12 +38,12 @@ class Loss:
 
     def silent_since(self, count):
         """The last sign of life, as the first `count` words tell of it."""
-        since, last = self.told[0][0], None
+        since, told = self.told[0][0], False
         for _, reach in self.told[:count]:
-            heard = None if reach is None else reach.heard_at
-            if heard is None or heard == last:
+            if reach is None or reach.gone + reach.silent == 0:
                 continue
-            since, last = (heard if last is None else max(since, heard)), heard
+            since = max(since, reach.silent_since) if told else reach.silent_since
+            told = True
         return since
 
     def reason(self, number):
@@ -80,37 +81,60 @@ class Loss:
 def expected(history, now):
     """(incarnation, status, reachable, reason) of a node after all that happened to it; or None."""
     known = loss = reach = own = None
-    incarnation, left, held = 0, 0, False
+    quiet_at = None  # when it was found DEAD over a whole connection
+    unlisted = False  # removed as such
+    incarnation, left, held, stands = 0, 0, False, False
     for at, kind, said in [*history, (now, "now", None)]:
         if known is not None and loss is not None:
             concluded = loss.conclusion(at)
-            known = None if concluded is None else (concluded[0], False, concluded[1])
-            if known is None:
-                loss = reach = own = None
+            if concluded is None:
+                known = loss = reach = own = None
+            elif not stands:
+                known = (concluded[0], False, concluded[1])
+        if known is not None and own is DEAD and at + CLOSE >= quiet_at + 5.0:
+            known, unlisted = None, True
         if kind == "now" or said.incarnation <= left:
             continue
         if kind == "reach" and said.left:
-            if known is None or said.incarnation >= incarnation:
+            if (known is None and not unlisted) or said.incarnation >= incarnation:
                 left, known, loss, reach, own = said.incarnation, None, None, None, None
+                unlisted = False
             continue
         adds = said.reachable if kind == "reach" else said.new is not DEAD
-        if known is None and not adds:
+        if known is not None or unlisted:
+            if said.incarnation < incarnation:
+                continue
+            if unlisted and said.incarnation > incarnation:
+                reach = own = None
+                unlisted = False
+        if known is None and not unlisted and not adds:
             continue
-        if known is not None and said.incarnation < incarnation:
-            continue
-        if known is None or said.incarnation > incarnation:
+        if (known is None and not unlisted) or said.incarnation > incarnation:
             incarnation, loss, reach, own, held = said.incarnation, None, None, None, False
+        stands = False
         if kind == "reach":
             reach, held = said, False
         else:
-            own, held = (None, True) if said.new is DEAD else (said.new, False)
+            if said.quiet and own is not DEAD:
+                quiet_at = at
+            elif said.new is DEAD and not said.quiet and own is DEAD and not unlisted:
+                loss = Loss([(quiet_at - 5.0, None)])  # silent since then, as far as we know
+            lost = said.new is DEAD and not said.quiet
+            own, held = (None, True) if lost else (said.new, False)
         reachable = reach is not None and reach.reachable
-        if own is not None:
-            known, loss = (own, reachable, Reason.NONE), None
+        if own is DEAD:
+            if not unlisted:
+                known, loss = (DEAD, reachable, Reason.QUIET), None
+        elif own is not None:
+            known, loss, unlisted = (own, reachable, Reason.NONE), None, False
+        elif unlisted and not reachable:
+            reach = None
+            unlisted = False
         elif reachable and held and reach.next_hop == reach.node_id:
-            pass  # what was concluded before stands
+            stands = True  # what was concluded before
         elif reachable:
             known, loss = (WARNING if reach.warn else ALIVE, True, Reason.NONE), None
+            unlisted = False
         else:
             loss = loss or Loss()
             loss.told.append((at, reach))
@@ -118,7 +142,9 @@ def expected(history, now):
             known = None if concluded is None else (concluded[0], False, concluded[1])
             if known is None:
                 loss = reach = own = None
-    return None if known is None else (incarnation, *known)
+    if known is None:
+        return "unlisted" if unlisted else None
+    return (incarnation, *known)
 
 
 class Liveness(RuleBasedStateMachine):
@@ -139,6 +165,8 @@ class Liveness(RuleBasedStateMachine):
                     self.status[node_id], self.lives[node_id] = ALIVE, life
                 case Removed(node_id):
                     del self.status[node_id]
+                case Lost(node_id):
+                    assert node_id not in self.status
                 case StatusChanged(node_id, old, new):
                     assert self.status[node_id] == old != new
                     assert (old, new) != (ALIVE, DEAD), "a threshold was not reported"
@@ -169,9 +197,9 @@ class Liveness(RuleBasedStateMachine):
             hop = node if direct else "delta"
             reach = Reach(node, incarnation, life, True, 1, 5, hop, warn=warn)
         else:
-            heard_at = self.now - silence if gone + silent else None
+            since = round(self.now - silence, 2) if gone + silent else 0.0
             reach = Reach(
-                node, incarnation, life, False, gone=gone, silent=silent, heard_at=heard_at
+                node, incarnation, life, False, gone=gone, silent=silent, silent_since=since
             )
         self.history[node].append((self.now, "reach", reach))
         self.perform(self.roster.on_reach({node: reach}, self.now))
@@ -182,11 +210,31 @@ class Liveness(RuleBasedStateMachine):
         self.history[node].append((self.now, "reach", reach))
         self.perform(self.roster.on_reach({node: reach}, self.now))
 
-    @rule(node=NODES, incarnation=INCARNATIONS, new=st.sampled_from([ALIVE, SLOW, WARNING, DEAD]))
-    def detector_says(self, node, incarnation, new):
-        news = NeighbourStatus(node, incarnation, incarnation * 11, ALIVE, new)
+    @rule(
+        node=NODES,
+        incarnation=INCARNATIONS,
+        new=st.sampled_from([ALIVE, SLOW, WARNING, DEAD]),
+        quiet=st.booleans(),
+    )
+    def detector_says(self, node, incarnation, new, quiet):
+        words = [said for _, kind, said in self.history[node] if kind == "own"]
+        heard = bool(words) and words[-1].new is not DEAD and words[-1].incarnation == incarnation
+        if quiet and heard:  # only who was heard falls silent, and WARNING comes before
+            self.detector_says(node, incarnation, WARNING, False)
+        quiet = quiet and heard and new is DEAD
+        news = NeighbourStatus(node, incarnation, incarnation * 11, ALIVE, new, quiet=quiet)
         self.history[node].append((self.now, "own", news))
         self.perform(self.roster.on_neighbour(news, self.now))
+
+    @rule(node=NODES, incarnation=INCARNATIONS, then=st.integers(0, 700), ends=st.booleans())
+    def falls_silent(self, node, incarnation, then, ends):
+        for new in (ALIVE, WARNING):
+            self.detector_says(node, incarnation, new, False)
+        self.detector_says(node, incarnation, DEAD, True)
+        if then:
+            self.time_passes(then)
+        if ends:
+            self.detector_says(node, incarnation, DEAD, False)
 
     @rule(hundredths=st.integers(1, 700))
     def time_passes(self, hundredths):
@@ -205,15 +253,17 @@ class Liveness(RuleBasedStateMachine):
             entry = self.roster.get(node)
             model = expected(history, self.now)
             if entry is None:
-                assert model is None
+                assert model in (None, "unlisted")
                 assert node not in self.status
                 told = self.delivery.get(node)
-                assert told is None or told[1] == "lost"
+                still = told is not None and told[1] in ("reachable", "held")
+                assert still == (model == "unlisted")
+                assert (self.roster.holder(node) is not None) == still
                 continue
             assert (entry.incarnation, entry.status, entry.reachable, entry.reason) == model
             assert (entry.status, entry.life) == (self.status[node], self.lives[node])
             row = "reachable" if entry.reachable else "held"
-            if entry.status is DEAD:
+            if entry.status is DEAD and not entry.reachable and entry.reason is not Reason.QUIET:
                 row = "unreachable" if entry.reason is Reason.UNREACHABLE else "lost"
             assert self.delivery[node] == (entry.life, row)
 

@@ -54,7 +54,13 @@ def naive_reach(states: dict[str, LinkState], root: str) -> dict[str, Reach]:
     paths = naive_paths(costs, root) if root in states else {}
     result = {}
     for name, state in states.items():
-        heard = reports_on(name, states, paths)
+        heard = [
+            edge
+            for other in states.values()
+            if other.origin in paths and not other.left
+            for edge in other.edges
+            if edge.neighbour == name and edge.state is EdgeState.DOWN
+        ]
         path = paths.get(name, [])
         steps = [costs[one][two] for one, two in itertools.pairwise(path)]
         result[name] = Reach(
@@ -68,34 +74,10 @@ def naive_reach(states: dict[str, LinkState], root: str) -> dict[str, Reach]:
             warn=bool(steps) and min(costs[name].values()) >= WARN_COST,
             gone=sum(edge.reason is DownReason.GONE for edge in heard),
             silent=sum(edge.reason is DownReason.SILENT for edge in heard),
-            heard_at=heard_at(name, states, paths, costs),
+            silent_since=max((-edge.age for edge in heard), default=0.0),
             left=state.left,
         )
     return result
-
-
-def reports_on(name, states, paths):
-    """The edges to `name` that reachable nodes say are down."""
-    return [
-        edge
-        for other in states.values()
-        if other.origin in paths and not other.left
-        for edge in other.edges
-        if edge.neighbour == name and edge.state is EdgeState.DOWN
-    ]
-
-
-def heard_at(name, states, paths, costs):
-    """The last sign of life, all having been told at the time 0; None where it is not known."""
-    latest = None
-    told = [reports_on(each, states, paths) for each in (name, *costs[name])]
-    if not told[0]:
-        return None
-    for reports in told:
-        if not reports:
-            return None
-        latest = max([-edge.age for edge in reports] + ([] if latest is None else [latest]))
-    return latest
 
 
 class GraphMachine(RuleBasedStateMachine):

@@ -69,7 +69,7 @@ def test_work_whose_caller_gave_it_up_ends_and_nothing_is_resent_for_ever(
     world.run_until(
         lambda: not recipient.work.active and recipient.mesh.delivery.is_settled(), within=10.0
     )
-    sent = world.network.sent["frames"]
+    packets = world.network.sent["packets"]
     world.run(5.0)
-    assert world.network.sent["frames"] == sent
+    assert world.network.sent["packets"] == packets
     assert checkers.work(world) == []

@@ -35,28 +35,35 @@ MAY_IMPORT: dict[str, str] = {
     "meshcore.protocol.membership": "errors identity protocol.machine protocol.view protocol.wire",
     "meshcore.protocol.routing": "errors identity protocol.machine protocol.view protocol.wire",
     "meshcore.protocol.delivery": "errors identity protocol.machine protocol.view protocol.wire",
+    "meshcore.protocol.election": "errors identity protocol.machine protocol.view protocol.wire",
+    "meshcore.protocol.timesync": "errors identity protocol.machine protocol.view protocol.wire",
     "meshcore.protocol": "errors identity protocol.*",
     # The shell: I/O without decisions, and the driver that knows both sides.
     "meshcore.transport": "errors urls protocol.wire",
     "meshcore.storage": "errors",
     "meshcore.security": "errors identity",
     "meshcore.work": "errors identity payload",
+    "meshcore.discovery": "errors identity urls",
     "meshcore.runtime": "errors identity urls paths config host payload message protocol.*"
-    " transport storage security work",
+    " transport storage security work discovery",
     "meshcore.sim": "errors identity protocol.*",
     # What applications use, and what is built on just that.
     "meshcore.router": "errors protocol.*",
-    "meshcore.connectivity": "errors config host protocol.*",
+    "meshcore.node_info": "protocol.view",
+    "meshcore.events": "node_info protocol.view",
+    "meshcore.connectivity": "errors config host protocol.* runtime router node_info events",
+    "meshcore.mastership": "errors connectivity",
     "meshcore.responses": "errors message payload protocol.* runtime",
-    "meshcore.answers": "errors config host protocol.* runtime work router",
+    "meshcore.answers": "errors config host protocol.* runtime work router connectivity mastership",
+    "meshcore.announcing": "config host runtime work",
     "meshcore.node": "errors identity urls paths config host payload message protocol.* transport"
-    " runtime work router connectivity answers",
+    " runtime work router connectivity answers announcing",
     "meshcore.controller": "errors identity urls config payload message protocol.* runtime work"
-    " router connectivity responses node",
+    " router connectivity mastership responses node",
     "meshcore.service": "errors identity config payload message protocol.view runtime work node"
     " controller",
-    "meshcore": "errors config payload message responses node controller service protocol.view"
-    " work",
+    "meshcore": "errors config payload message responses node node_info events router"
+    " controller service protocol.view work",
     "meshcore.__main__": "cli",
     "meshcore.cli": "meshcore errors identity urls paths config payload",
     "meshcore.web": "meshcore errors identity urls paths config payload",
@@ -75,6 +82,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "matplotlib": ("meshcore.cli",),
     "platformdirs": ("meshcore.paths",),
     "uvloop": ("meshcore.runtime",),
+    "zeroconf": ("meshcore.discovery",),
 }
 # Imported where it is needed, inside a function: it costs more than a short command takes.
 LATE_ONLY = ("rich", "matplotlib")
@@ -91,8 +99,17 @@ MODULE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
 FORBIDDEN_MODULE_NAMES = ("utils", "util", "helpers", "helper", "manager", "misc", "common")
 
-HELP_MAY_NOT_LOAD = ("zmq", "msgpack", "meshcore.web", "meshcore.sim", "asyncio", "rich", "uvloop")
-IMPORT_MAY_NOT_LOAD = ("zmq", "msgpack", "asyncio", "click", "psutil", "uvloop")
+HELP_MAY_NOT_LOAD = (
+    "zmq",
+    "msgpack",
+    "meshcore.web",
+    "meshcore.sim",
+    "asyncio",
+    "rich",
+    "uvloop",
+    "zeroconf",
+)
+IMPORT_MAY_NOT_LOAD = ("zmq", "msgpack", "asyncio", "click", "psutil", "uvloop", "zeroconf")
 
 
 # -- the rules -------------------------------------------------------------------------------------

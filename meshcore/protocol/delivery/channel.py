@@ -46,6 +46,7 @@ class Channel:
         "calls_prefix",
         "cookie",
         "dirty",
+        "held_since",
         "key_in",
         "key_out",
         "lanes",
@@ -93,7 +94,8 @@ class Channel:
         self.streams: dict[int, Any] = {}
         self.bodies = 0  # payloads of calls that come in here
         self.link = 0
-        self.unroutable_since: float | None = now
+        self.unroutable_since: float | None = now  # without a link towards it
+        self.held_since: float | None = None  # its node cannot be reached, whatever link there is
         self.used_at = now
         self.refused = False  # the recipient counts as dead: no new calls
         self.tries = 0  # INITs sent
@@ -117,6 +119,18 @@ class Channel:
         self.state = OPEN
         self.cookie = cookie
         self._cookie_packed = packet.pack(cookie)
+
+    def hold(self, held: bool, now: float) -> None:
+        """Whether its node is not reachable (or only quiet): work waits, but not for ever."""
+        if not held:
+            self.held_since = None
+        elif self.held_since is None:
+            self.held_since = now
+
+    def waits_since(self) -> float | None:
+        """Since when there is no way, or no sign of its node; None while both are there."""
+        since = [at for at in (self.unroutable_since, self.held_since) if at is not None]
+        return min(since, default=None)
 
     def is_idle(self) -> bool:
         """Nothing is under way, so that it can be forgotten without a loss."""

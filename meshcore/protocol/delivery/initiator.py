@@ -166,6 +166,7 @@ class Initiator:
                     self._fail(stream, Code.UNREACHABLE, lost_text(channel, peer.dead))
         else:
             channel.refused = False
+            channel.hold(not peer.reachable, now)
             life = peer.life if own_life else 0
             if channel.state is WAITING or (channel.state is OPENING and over):
                 self._start_opening(channel, life, now)
@@ -183,6 +184,7 @@ class Initiator:
         channel = self._board.new_channel(packet.FROM_INITIATOR, recipient, now)
         self._channels[recipient] = channel
         if peer is not None:
+            channel.hold(not peer.reachable, now)
             self._start_opening(channel, peer.life if owner == recipient else 0, now)
         elif unknown_until is not None:
             self._board.timers.set(("unknown", channel, 0), unknown_until)
@@ -217,7 +219,7 @@ class Initiator:
         """Work without a total time ends after `request_timeout` without a route."""
         if self._channels.get(channel.address) is not channel:
             return
-        since, timeout = channel.unroutable_since, self._request_timeout
+        since, timeout = channel.waits_since(), self._request_timeout
         again = now + timeout
         if since is not None and now < since + timeout:
             again = since + timeout

@@ -64,7 +64,8 @@ class Admission:
             return self.fault(link, "HELLO from the listener", now)
         if link.state is not LinkState.SILENT:
             return self.fault(link, "second HELLO", now)
-        refusing = handshake.refusal_of(hello, self.local) or self._no_room_for(hello)
+        refusing = handshake.refusal_of(hello, self.local, now)
+        refusing = refusing or self._no_room_for(hello)
         if refusing is not None:
             return self.refuse(link, refusing, now)
         link.peer = hello
@@ -72,7 +73,7 @@ class Admission:
         if not hello.flags & Flags.EPHEMERAL:
             return self._admit(link, hello, now)
         nonce = self._nonces.take()
-        answer = handshake.welcome(self.local, nonce, hello, known_incarnation=0)
+        answer = handshake.welcome(self.local, nonce, hello, 0, now)
         address = f"{self.local.node_id}{CLIENT_MARK}{nonce:x}"
         return [Send(link.number, answer), *self._table.join_as_client(link, address)]
 
@@ -174,7 +175,7 @@ class Admission:
         if isinstance(peer, Hello):
             known = self._known_of(peer.node_id)
             nonce, incarnation = self._nonces.take(), 0 if known is None else known[0]
-            answer = handshake.welcome(self.local, nonce, peer, incarnation)
+            answer = handshake.welcome(self.local, nonce, peer, incarnation, now)
             effects.append(Send(link.number, answer))
         elif self.local.flags & Flags.EPHEMERAL:
             link.client_address = f"{peer.node_id}{CLIENT_MARK}{peer.nonce:x}"

@@ -1,9 +1,10 @@
 """Failure detector: how long each neighbour has been silent, and what our edge to it says.
 
 A neighbour is a linked node. While its connection is whole, silence alone costs it one step after
-the other: ALIVE, SLOW, WARNING (edge WARN), DEAD (edge DOWN); anything heard of it undoes them all
-at once. A lost connection is DEAD at once: status DEAD and edge DOWN always go together. What
-follows for the node itself (it may have other paths) is concluded elsewhere, from link states.
+the other: ALIVE, SLOW, WARNING, DEAD, by our timings; anything heard of it undoes them all at once.
+Our edge to it follows (WARN, DOWN) when it also breaks its own word (`patience.py`). A lost
+connection is DEAD and DOWN at once. What follows for the node itself (it may have other paths) is
+concluded elsewhere, from link states.
 
 Contract: methods named after the inputs return effects in order; an EdgeChanged comes before the
 NeighbourStatus that goes with it. `on_heard` is called for every packet and only writes an
@@ -15,8 +16,8 @@ Complications:
 - A closed connection is SILENT until a probe says that every endpoint refuses: then GONE. Only a
   connection that had been heard within `PROBE_AGE` was closed by its process; one that was frozen
   before tells nothing.
-- Stalled: the transport's own heartbeats end the connection of a frozen host within 3.5 s, so who
-  is silent at `STALLED_AGE` over a whole connection has a stuck loop; it gets 3 x `dead`.
+- DEAD by age over a whole connection is `quiet`: it says that nothing is heard, not that anything
+  is lost.
 - Our own pauses (SIGSTOP, suspend) and lag age nobody: a check more than two intervals late adds
   its whole lateness to every last-heard time; lag, ours or announced, stretches `dead`.
 """
@@ -36,28 +37,36 @@ from meshcore.protocol.membership.events import (
     NeighbourStatus,
     Paused,
 )
+from meshcore.protocol.membership.patience import (
+    LAG_FREE,
+    STALLED_AGE,
+    STRETCH_MAX,
+    Verdict,
+    can_stall,
+    judge,
+    stretch_of,
+)
 from meshcore.protocol.membership.timings import Timings, TimingsLike
 from meshcore.protocol.view import NodeStatus
 from meshcore.protocol.wire.records import DownReason, EdgeState
 
 PROBE_AGE = 1.0  # a connection heard more recently than this was closed by the other side
-STALLED_AGE = 3.75  # libzmq needs 2.4-3.5 s to find that a host is frozen
-STALLED_INTERVALS = 3  # beats overdue by this many of their announced intervals
-STALLED_PATIENCE = 3  # in `dead`
-LAG_FREE = 0.25  # lag up to this many seconds stretches nothing
-STRETCH_MAX = 8.0
 LAG_MAX = LAG_FREE * STRETCH_MAX  # more has no effect, and a long pause must wear off soon
 LAG_DECAY = 0.9  # per check: the own lag is the recent maximum
 JITTER = 0.1  # of both intervals, so that nodes do not fall into step
 
 DetectorEffect: TypeAlias = EdgeChanged | EdgeRemoved | NeighbourStatus | Probe | BeatDue | Paused
 
-_EDGE_OF = {
+_EDGE_AT_WORST = {
     NodeStatus.ALIVE: EdgeState.UP,
     NodeStatus.SLOW: EdgeState.UP,
     NodeStatus.WARNING: EdgeState.WARN,
     NodeStatus.DEAD: EdgeState.DOWN,
 }
+
+
+_HEARD = Verdict(NodeStatus.ALIVE, False, EdgeState.UP)
+_LOST = Verdict(NodeStatus.DEAD, False, EdgeState.DOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,7 @@ class _Peer:
     probing: bool = False
     status: NodeStatus = NodeStatus.ALIVE
     stalled: bool = False
+    edge: EdgeState = EdgeState.UP
     listed: bool = True  # whether our link state has the edge
     reason: DownReason = DownReason.NONE
     age: float = 0.0  # as our link state tells it
@@ -123,7 +133,7 @@ class Detector:
             self._check_at = now + self._jittered(self._timings.check_interval)
         effects: list[DetectorEffect] = []
         was = old.status if old else NodeStatus.DEAD
-        if _EDGE_OF[was] is not EdgeState.UP or (old is not None and old.life != life):
+        if old is None or old.edge is not EdgeState.UP or old.life != life:
             effects.append(self._edge_of(peer))
         if old is None or was is not NodeStatus.ALIVE or old.life != life:
             effects.append(self._status_of(peer, was))
@@ -137,7 +147,7 @@ class Detector:
         peer.heard_at = now
         if peer.status is NodeStatus.ALIVE:
             return ()
-        return self._become(peer, NodeStatus.ALIVE, now)
+        return self._become(peer, _HEARD, now)
 
     def on_beat(
         self, node_id: str, interval: float, lag: float, now: float
@@ -160,18 +170,18 @@ class Detector:
         if peer is None or not peer.linked:
             return []
         peer.linked = False
-        if peer.status is NodeStatus.DEAD:  # by age: the edge says so already
+        if peer.edge is EdgeState.DOWN:  # by age; what was only quiet so far is lost now
             if not peer.listed:
                 self._forget(node_id)
-            return []
+            return [self._status_of(peer, peer.status)]
         age = max(0.0, now - peer.heard_at - self._pause(now))
         peer.age = min(age, self._timings.dead)
         if orderly:
-            return self._become(peer, NodeStatus.DEAD, now, reason=DownReason.NONE)
+            return self._become(peer, _LOST, now, reason=DownReason.NONE)
         recent = age < PROBE_AGE
         if recent and outbound_local:
-            return self._become(peer, NodeStatus.DEAD, now, reason=DownReason.GONE)
-        effects = self._become(peer, NodeStatus.DEAD, now, reason=DownReason.SILENT)
+            return self._become(peer, _LOST, now, reason=DownReason.GONE)
+        effects = self._become(peer, _LOST, now)
         if recent and peer.urls:
             peer.probing = True
             effects.append(Probe(node_id, peer.urls))
@@ -203,10 +213,9 @@ class Detector:
         self._timings = Timings.of(timings)
         for peer in self._peers.values():
             if peer.linked:
-                target, stalled = self._judge(peer, now)
-                effects += self._worsen(peer, target, stalled, now)
-                if (target, stalled) != (peer.status, peer.stalled):
-                    effects += self._become(peer, target, now, stalled=stalled)
+                effects += self._worsen(peer, verdict := self._judge(peer, now), now)
+                if verdict != (peer.status, peer.stalled, peer.edge):
+                    effects += self._become(peer, verdict, now)
         if self._peers:
             self._check_at = now + self._jittered(self._timings.check_interval)
         return [*effects, *self._beat(now)]
@@ -245,6 +254,11 @@ class Detector:
             for peer in self._peers.values()
         ]
 
+    def age_of(self, node_id: str, now: float) -> float | None:
+        """Seconds since a neighbour was heard; None of a node that is none."""
+        peer = self._peers.get(node_id)
+        return None if peer is None else max(0.0, now - peer.heard_at)
+
     @property
     def lag(self) -> float:
         """How late our own loop ran recently, in seconds (at most `LAG_MAX`)."""
@@ -254,13 +268,14 @@ class Detector:
         """Assert that what is stored twice agrees."""
         assert (self._check_at is not None) == bool(self._peers)
         for node_id, peer in self._peers.items():
-            dead = peer.status is NodeStatus.DEAD
+            down = peer.edge is EdgeState.DOWN
             assert peer.node_id == node_id
-            assert peer.linked or dead, "a lost connection is DEAD"
-            assert peer.listed or (dead and peer.linked), "only a whole, DEAD one is not listed"
+            assert peer.linked or down, "a lost connection is DOWN"
+            assert peer.edge <= _EDGE_AT_WORST[peer.status]
+            assert peer.listed or (down and peer.linked), "only a whole, DOWN one is not listed"
             assert not peer.stalled or peer.status is NodeStatus.WARNING
             assert not peer.probing or not peer.linked
-            assert dead or (peer.reason, peer.age) == (DownReason.NONE, 0.0)
+            assert down or (peer.reason, peer.age) == (DownReason.NONE, 0.0)
 
     # -- decisions -------------------------------------------------------------------------------
 
@@ -269,14 +284,18 @@ class Detector:
         self._lag = min(LAG_MAX, max(now - self._check_at, self._lag * LAG_DECAY))
         self._forgive_pause(now, effects)
         self._check_at = now + self._jittered(self._timings.check_interval)
-        recent = now - self._timings.slow
+        timings = self._timings
+        recent = now - timings.slow
         for peer in list(self._peers.values()):
             if peer.heard_at >= recent:  # holds for lost ones too: nothing of theirs is due yet
                 continue
             if peer.linked:
-                target, stalled = self._judge(peer, now)
-                effects += self._worsen(peer, target, stalled, now)
-            if peer.status is NodeStatus.DEAD and now - peer.down_at >= self._timings.remove:
+                effects += self._worsen(peer, self._judge(peer, now), now)
+                stalled_at = peer.heard_at + STALLED_AGE + 0.001  # past the rounding of the sum
+                if stalled_at > now and not peer.stalled and can_stall(peer.interval, timings):
+                    # It may last for less than a check interval.
+                    self._check_at = min(self._check_at, stalled_at)
+            if peer.edge is EdgeState.DOWN and now - peer.down_at >= self._timings.remove:
                 self._unlist(peer, effects)
 
     def _forgive_pause(self, now: float, effects: list[DetectorEffect]) -> None:
@@ -288,61 +307,45 @@ class Detector:
             peer.heard_at = min(now, peer.heard_at + pause)
             peer.down_at = min(now, peer.down_at + pause)
 
-    def _judge(self, peer: _Peer, now: float) -> tuple[NodeStatus, bool]:
-        """What the silence of a whole connection makes of a peer: its status, and if stalled."""
-        timings, age = self._timings, now - peer.heard_at
-        if age <= timings.slow:
-            return NodeStatus.ALIVE, False
-        if age <= timings.warn:
-            return NodeStatus.SLOW, False
-        overdue = age - peer.interval
-        stalled = (
-            timings.dead > STALLED_AGE
-            and age >= STALLED_AGE
-            and overdue >= STALLED_INTERVALS * peer.interval
-        )
-        dead = timings.dead * self._stretch(peer)
-        if stalled:
-            dead = max(dead, timings.dead * STALLED_PATIENCE)
-        if age <= dead:
-            return NodeStatus.WARNING, stalled
-        return NodeStatus.DEAD, False
+    def _judge(self, peer: _Peer, now: float) -> Verdict:
+        return judge(now - peer.heard_at, peer.interval, self._timings, self._stretch(peer))
 
-    def _worsen(
-        self, peer: _Peer, target: NodeStatus, stalled: bool, now: float
-    ) -> list[DetectorEffect]:
-        """Step down to `target`, one event a step. Time alone never makes anybody better."""
+    def _worsen(self, peer: _Peer, verdict: Verdict, now: float) -> list[DetectorEffect]:
+        """Step down to the verdict, one event a step. Time alone never makes anybody better."""
         effects: list[DetectorEffect] = []
+        target, stalled, edge = verdict
         while peer.status < target:
             step = NodeStatus(peer.status + 1)
-            if step is NodeStatus.DEAD:
-                peer.age = self._timings.dead  # what was patience beyond it must not count twice
+            at_step = max(peer.edge, min(edge, _EDGE_AT_WORST[step]))
             last = step is target
-            effects += self._become(peer, step, now, stalled=stalled and last)
-        if peer.status is target and stalled and not peer.stalled:
-            effects += self._become(peer, target, now, stalled=True)
+            effects += self._become(peer, Verdict(step, stalled and last, at_step), now)
+        if peer.status is target and (edge > peer.edge or (stalled and not peer.stalled)):
+            effects += self._become(peer, Verdict(target, stalled, max(edge, peer.edge)), now)
         return effects
 
     def _become(
         self,
         peer: _Peer,
-        status: NodeStatus,
+        verdict: Verdict,
         now: float,
         *,
-        stalled: bool = False,
         reason: DownReason = DownReason.SILENT,
     ) -> list[DetectorEffect]:
         """The one place that assigns a status, with the edge that belongs to it."""
-        was, peer.status, peer.stalled = peer.status, status, stalled
+        was, edge_was, stalled_was = peer.status, peer.edge, peer.stalled
+        peer.status, peer.stalled, peer.edge = verdict
         effects: list[DetectorEffect] = []
-        if status is NodeStatus.DEAD:
-            peer.reason, peer.down_at = reason, now
-        else:
+        if peer.edge is not EdgeState.DOWN:
             peer.reason, peer.age = DownReason.NONE, 0.0
-        if _EDGE_OF[status] is not _EDGE_OF[was]:
+        elif edge_was is not EdgeState.DOWN:
+            peer.reason, peer.down_at = reason, now
+            if peer.linked:
+                peer.age = self._timings.dead  # what was patience beyond it must not count twice
+        if peer.edge is not edge_was:
             peer.listed = True
             effects.append(self._edge_of(peer))
-        effects.append(self._status_of(peer, was))
+        if (was, stalled_was) != (peer.status, peer.stalled) or not peer.linked:
+            effects.append(self._status_of(peer, was))
         return effects
 
     def _unlist(self, peer: _Peer, effects: list[DetectorEffect]) -> None:
@@ -367,13 +370,13 @@ class Detector:
         return late if late > 2 * self._timings.check_interval else 0.0
 
     def _stretch(self, peer: _Peer) -> float:
-        return min(STRETCH_MAX, max(1.0, self._lag / LAG_FREE, peer.lag / LAG_FREE))
+        return stretch_of(self._lag, peer.lag)
 
     def _jittered(self, interval: float) -> float:
         return interval * self._rng.uniform(1 - JITTER, 1 + JITTER)
 
     def _edge_of(self, peer: _Peer) -> EdgeChanged:
-        return EdgeChanged(peer.node_id, _EDGE_OF[peer.status], peer.reason, peer.age, peer.life)
+        return EdgeChanged(peer.node_id, peer.edge, peer.reason, peer.age, peer.life)
 
     def _status_of(self, peer: _Peer, was: NodeStatus) -> NeighbourStatus:
         return NeighbourStatus(
@@ -383,5 +386,6 @@ class Detector:
             old=was,
             new=peer.status,
             stalled=peer.stalled,
+            quiet=peer.linked and peer.status is NodeStatus.DEAD,
             stretch=self._stretch(peer),
         )

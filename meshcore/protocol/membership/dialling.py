@@ -15,6 +15,8 @@ Complications:
 - URLs known to lead to one node start STAGGER apart: mostly the first wins and the others are
   never needed. URLs of unknown nodes are not staggered: they are probably different nodes, and
   waiting for each other would only delay the start.
+- Learnt URLs are taken back (`unlearn`) by whoever chose them, when they are `in_vain` at the
+  latest; one that gets configured meanwhile stays.
 """
 
 from __future__ import annotations
@@ -68,6 +70,7 @@ class _Candidate:
     url: str
     configured: bool
     node_id: str | None  # whom it led to last, or is said to lead to
+    learnt_for: str | None = None  # whom it is said to lead to, where the mesh told of it
     state: DialState = DialState.WAITING
     attempts: int = 0  # since the last link that lasted
     last_error: str = ""
@@ -115,8 +118,22 @@ class Dialling:
             if hopeless is None:
                 return False
             self.remove(hopeless.url)
-        self._insert(_Candidate(url, False, node_id), now)
+        self._insert(_Candidate(url, False, node_id, node_id), now)
         return True
+
+    def unlearn(self, url: str) -> None:
+        """Forget a learnt URL, not a configured one; its link stays where it has one."""
+        candidate = self._candidates.get(url)
+        if candidate is not None and not candidate.configured:
+            self.remove(url)
+
+    def in_vain(self, node_id: str) -> bool:
+        """Whether all URLs that were learnt for a node (or none) have failed or led elsewhere."""
+        return all(
+            one.failing_since is not None or one.node_id != node_id
+            for one in self._candidates.values()
+            if one.learnt_for == node_id and not one.configured
+        )
 
     def remove(self, url: str) -> None:
         """Forget a URL; its link, where it has one, is the caller's to close."""

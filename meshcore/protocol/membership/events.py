@@ -2,7 +2,7 @@
 
 The detector says EdgeChanged and EdgeRemoved (what our own link state must advertise), then
 NeighbourStatus (for the roster), BeatDue, Paused, and the common Probe. The roster says Added,
-Removed, StatusChanged and Restarted (for the application) and PeerState (for delivery).
+Removed, StatusChanged and Restarted (for the application), Lost and PeerState (for the others).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ class Reason(StrEnum):
     GONE = "gone"  # its process has ended, says a last neighbour
     SILENT = "silent"  # a last neighbour hears nothing of it; it may live
     UNREACHABLE = "unreachable"  # nobody who was linked to it can be asked
+    QUIET = "quiet"  # over our own connection to it, which is whole, we hear nothing; it may live
     LEFT = "left"  # it said that it leaves
     REMOVED = "removed"  # forgotten by age (only in PeerState)
 
@@ -50,10 +51,11 @@ class EdgeRemoved:
 
 @dataclass(frozen=True, slots=True)
 class NeighbourStatus:
-    """A neighbour's status by its silence; DEAD means that our edge to it is DOWN.
+    """A neighbour's status by its silence; DEAD means that its connection is lost, or `quiet`.
 
-    `old` and `new` are equal where only `stalled` or the life has changed. `stretch` (1 to 8) is
-    how much a lagging loop, its own or ours, prolonged our patience.
+    `old` and `new` are equal where only the rest has changed. `quiet`: DEAD by our timings alone,
+    its connection is whole. `stretch` (1 to 8) is how much a lagging loop, its own or ours,
+    prolonged our patience.
     """
 
     node_id: str
@@ -62,6 +64,7 @@ class NeighbourStatus:
     old: NodeStatus
     new: NodeStatus
     stalled: bool = False
+    quiet: bool = False
     stretch: float = 1.0
 
 
@@ -90,7 +93,19 @@ class Added:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """A node is forgotten: it left, or was not reachable for `remove`."""
+    """A node is forgotten: it left, or was not reachable for `remove`.
+
+    With the reason QUIET it is only not listed any more: its connection is whole, so what is
+    remembered of it stays, until it is heard again (Added) or its connection ends (Lost).
+    """
+
+    node_id: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A node that was removed as QUIET is forgotten for good; applications have heard of that."""
 
     node_id: str
     reason: Reason
@@ -121,8 +136,9 @@ class Restarted:
 class PeerState:
     """What delivery must know of a recipient, said only when one of four cases becomes another.
 
-    Reachable; not reachable but not DEAD (`dead_reason` None); surely lost (GONE, SILENT, LEFT,
-    REMOVED); DEAD as far as anybody can tell (UNREACHABLE). A new `life` is always said.
+    Reachable; not reachable, but not DEAD or only quiet (`dead_reason` None); surely lost (GONE,
+    SILENT, LEFT, REMOVED); DEAD as far as anybody can tell (UNREACHABLE). A new `life` is always
+    said.
     """
 
     node_id: str
@@ -135,7 +151,8 @@ class PeerState:
 class NodeEntry:
     """A known node, frozen. `cost` is in microseconds; `hops` 0 and `next_hop` None: no path.
 
-    `silent_since`: monotonic seconds from which `dead` and `remove` count; None while reachable.
+    `silent_since`: monotonic seconds from which `dead` and `remove` count; None while reachable,
+    and of a quiet neighbour, whose age the detector knows.
     """
 
     node_id: str

@@ -24,7 +24,8 @@ class Local:
     """This node as it presents itself; replaced as a whole (`Links.set_local`) when it changes.
 
     `description` names this process to whoever claims its id ("pid 812 on host nz-078").
-    `interval` is the seconds between beats; `scale` and `born` say how old the node is.
+    `interval` is the seconds between beats; `scale` and `born` say how old the node is, and
+    `started_at` (monotonic) since when it lives.
     """
 
     mesh: str
@@ -37,6 +38,7 @@ class Local:
     interval: float = 0.5
     scale: int = 0
     born: float = 0.0
+    started_at: float = 0.0
     description: str = "another process"
 
 
@@ -62,7 +64,7 @@ class Nonces:
         return self._count << _RANDOM_BITS | self._rng.getrandbits(_RANDOM_BITS)
 
 
-def hello(local: Local, nonce: int) -> Hello:
+def hello(local: Local, nonce: int, now: float) -> Hello:
     return Hello(
         version_min=VERSION_MIN,
         version_max=VERSION,
@@ -76,10 +78,13 @@ def hello(local: Local, nonce: int) -> Hello:
         interval=local.interval,
         scale=local.scale,
         born=local.born,
+        up_time=max(0.0, now - local.started_at),
     )
 
 
-def welcome(local: Local, nonce: int, answered: Hello, known_incarnation: int) -> Welcome:
+def welcome(
+    local: Local, nonce: int, answered: Hello, known_incarnation: int, now: float
+) -> Welcome:
     return Welcome(
         version=min(VERSION, answered.version_max),
         mesh=local.mesh,
@@ -92,6 +97,7 @@ def welcome(local: Local, nonce: int, answered: Hello, known_incarnation: int) -
         interval=local.interval,
         scale=local.scale,
         born=local.born,
+        up_time=max(0.0, now - local.started_at),
         known_incarnation=known_incarnation,
         news_urls=() if answered.flags & Flags.EPHEMERAL else local.news_urls,
     )
@@ -102,7 +108,7 @@ def refuse(local: Local, refusing: Refusing) -> Refuse:
     return Refuse(int(refusing.code), reason, local.node_id, refusing.known_incarnation)
 
 
-def refusal_of(message: Hello, local: Local) -> Refusing | None:
+def refusal_of(message: Hello, local: Local, now: float) -> Refusing | None:
     """Why this HELLO cannot be welcomed here, None where nothing speaks against it."""
     if message.version_max < VERSION_MIN or message.version_min > VERSION:
         spoken = f"protocol versions {message.version_min} to {message.version_max}"
@@ -113,7 +119,7 @@ def refusal_of(message: Hello, local: Local) -> Refusing | None:
         return None
     if message.life == local.life:
         return Refusing(Refusal.SELF, "you dialled yourself")
-    return _claim_of_my_id(message, local)
+    return _claim_of_my_id(message, local, now)
 
 
 def flaw_of(message: Welcome, local: Local) -> str | None:
@@ -133,15 +139,20 @@ def taken(node_id: str, holder: str) -> str:
     return f"node id {node_id!r} is taken by {holder}"
 
 
-def _claim_of_my_id(message: Hello, local: Local) -> Refusing:
-    """Two lives of one id have met: ages on one scale decide, else who was there stays.
+def _claim_of_my_id(message: Hello, local: Local, now: float) -> Refusing:
+    """Two lives of one id have met: the older stays, by the scale of ages that both are on.
 
-    A node that has just started has a scale of its own, so that a newcomer never evicts.
+    Where they are on different ones, the time that each has lived decides. So a newcomer never
+    evicts, and the older of two meshes that meet keeps its node.
     """
     reason = taken(local.node_id, local.description)
-    if message.scale != local.scale:
-        return Refusing(Refusal.TAKEN, reason)
-    if (message.born, message.life) < (local.born, local.life):
+    if message.scale == local.scale:
+        mine, theirs = local.born, message.born
+    else:
+        mine, theirs = local.started_at, now - message.up_time
+    if (theirs, message.life) < (mine, local.life):
         stays = f"node id {local.node_id!r} is held by an older process, which stays"
         return Refusing(Refusal.LEAVING, stays, evicts_me=True)
-    return Refusing(Refusal.EVICTED, f"{reason}, which is older and stays")
+    if message.scale == local.scale:
+        return Refusing(Refusal.EVICTED, f"{reason}, which is older and stays")
+    return Refusing(Refusal.TAKEN, reason)

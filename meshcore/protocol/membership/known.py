@@ -20,12 +20,13 @@ SURELY_LOST = (Reason.GONE, Reason.SILENT)
 
 ViewEntry: TypeAlias = tuple[str, int, int, bool, str, int]
 VIEW_REMOVED = 4  # in place of a status
+LEFT_MAX = 4096  # lives remembered to have left, the latest of them
 
 
 @dataclass(slots=True)
 class KnownNode:
-    """`told` is the (life, case) of the last PeerState; `lost_at` is None while a path leads to it,
-    or our detector hears it."""
+    """`told` is the (life, case) of the last PeerState. `lost_at` is None while a path leads to it
+    or our detector hears it; of a quiet one it is the moment in which it was found DEAD."""
 
     node_id: str
     incarnation: int
@@ -36,23 +37,49 @@ class KnownNode:
     stalled: bool = False
     stretch: float = 1.0
     reach: Reach | None = None
-    own: NodeStatus | None = None  # the detector's word, None where it has none or says DEAD
+    own: NodeStatus | None = None  # the detector's word; DEAD: quiet; None where there is none
     direct_lost: bool = False  # the detector said DEAD, and routing has not spoken since
     told: tuple[int, str] | None = None
     lost_at: float | None = None
     silent_since: float = 0.0
-    reported: float | None = None  # the last sign of life that reporters told last
+    reported: bool = False  # reporters have told of its last sign of life
     view_hops: int = 0  # only for a client; otherwise the reach says it
 
     def forget_life(self) -> None:
         """Drop what was heard about the life that is over."""
-        self.reach = self.own = self.reported = self.lost_at = None
-        self.stalled = self.direct_lost = False
+        self.reach = self.own = self.lost_at = None
+        self.reported = self.stalled = self.direct_lost = False
         self.stretch = 1.0
 
 
-def reason_of(reach: Reach | None) -> Reason:
-    """What the reporters' majority says; a tie is SILENT, the weaker claim."""
+class LeftLives:
+    """The lives that have left, so that late news of them bring nobody back."""
+
+    def __init__(self) -> None:
+        self._lives: dict[str, tuple[int, int]] = {}  # (incarnation, life)
+
+    def __len__(self) -> int:
+        return len(self._lives)
+
+    def add(self, node_id: str, incarnation: int, life: int) -> None:
+        before = self._lives.pop(node_id, (0, 0))
+        self._lives[node_id] = max(before, (incarnation, life))
+        if len(self._lives) > LEFT_MAX:
+            del self._lives[next(iter(self._lives))]
+
+    def is_over(self, node_id: str, incarnation: int, life: int) -> bool:
+        return self._lives.get(node_id) == (incarnation, life)
+
+    def is_older(self, node_id: str, incarnation: int) -> bool:
+        """Whether a later life than this has left."""
+        return incarnation < self._lives.get(node_id, (0, 0))[0]
+
+
+def reason_of(node: KnownNode) -> Reason:
+    """What the reporters' majority says; a tie is SILENT, the weaker claim. Our own ears first."""
+    reach = node.reach
+    if node.own is NodeStatus.DEAD:
+        return Reason.QUIET
     if reach is None or not reach.gone + reach.silent:
         return Reason.UNREACHABLE
     return Reason.GONE if reach.gone > reach.silent else Reason.SILENT
@@ -79,15 +106,11 @@ def next_step_at(node: KnownNode, timings: Timings) -> float:
     return at
 
 
-def is_lost(node: KnownNode) -> bool:
-    return node.status is NodeStatus.DEAD and not node.reachable
-
-
 def case(node: KnownNode) -> str:
-    """Which case of PeerState a known node is."""
+    """Which case of PeerState a known node is. A quiet one may answer yet, so its work waits."""
     if node.reachable:
         return "reachable"
-    if not is_lost(node):
+    if node.status is not NodeStatus.DEAD or node.reason is Reason.QUIET:
         return "held"
     return "lost" if node.reason in SURELY_LOST else "unreachable"
 
@@ -107,7 +130,7 @@ def entry_of(node: KnownNode) -> NodeEntry:
         hops=reach.hops if reach is not None else node.view_hops or linked,
         cost=reach.cost if reach is not None else 0,
         next_hop=reach.next_hop if reach is not None else None,
-        silent_since=node.silent_since if node.lost_at is not None else None,
+        silent_since=node.silent_since if node.lost_at is not None and node.own is None else None,
     )
 
 
@@ -135,6 +158,6 @@ def _remove_at(node: KnownNode, timings: Timings) -> float:
 
 def _majority_at(node: KnownNode) -> float:
     """When the reporters' majority is enough; never, while it does not say GONE."""
-    if node.lost_at is None or reason_of(node.reach) is not Reason.GONE:
+    if node.lost_at is None or reason_of(node) is not Reason.GONE:
         return float("inf")
     return node.lost_at + MAJORITY_WAIT

@@ -108,6 +108,15 @@ class Links:
                 self._dialling.learn(url, node_id, now)
         return self._start_dials(now)
 
+    def unlearn(self, urls: tuple[str, ...]) -> None:
+        """Dial these learnt URLs no more; what they led to stays linked."""
+        for url in urls:
+            self._dialling.unlearn(url)
+
+    def is_in_vain(self, node_id: str) -> bool:
+        """Whether every URL that was learnt for a node has failed or led elsewhere."""
+        return self._dialling.in_vain(node_id)
+
     def remove_peer(self, url: str, now: float) -> Effects:
         """Dial a URL no more and close the link that was dialled under it."""
         self._dialling.remove(url)
@@ -174,7 +183,7 @@ class Links:
         link.become(LinkState.GREETING)
         link.hello_nonce = self._nonces.take()
         self._table.deadlines.set(number, now + HANDSHAKE_TIMEOUT)
-        return [Send(number, handshake.hello(self.local, link.hello_nonce))]
+        return [Send(number, handshake.hello(self.local, link.hello_nonce, now))]
 
     def on_dial_failed(self, number: int, reason: str, now: float) -> Effects:
         return self.on_closed(number, reason, now)

@@ -1,6 +1,6 @@
 """Roster: every node that is known, and what is concluded about it.
 
-A neighbour is what our own detector says, until our edge to it is DOWN. Any other node is what the
+A neighbour is what our own detector says while its connection is whole. Any other node is what the
 topology says: alive while some path leads to it, and when none does, as dead as those who were
 linked to it last report. So nothing is voted on or flooded as a conclusion; each node derives the
 same from the same link states, and one live neighbour refutes everything.
@@ -20,60 +20,31 @@ How an unreachable node ends::
 Silence counts from the last sign of life that a reporter knows of, else from the lost path. Only
 `leave` and a greater incarnation end a life: a path or a beat of a removed node adds it again.
 
-Complications: a change of our own edge reaches routing and detector in one turn; between the two
-the old path over that very edge is not believed (`direct_lost`). Every deadline is a timer, so an
-idle mesh of any size costs nothing.
+Complications: a neighbour that is silent over a whole connection (`quiet`) is DEAD and removed when
+our timings say so, but what is under way to it is not lost: it is only not listed any more, and
+delivery is told whether there is a way, until it is heard again, leaves, or its connection ends.
+A change of our own edge reaches routing and detector in one turn; between the two the old path over
+that very edge is not believed (`direct_lost`). Every deadline is a timer, so an idle mesh of any
+size costs nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias
 
-from meshcore.protocol.machine import Timers
 from meshcore.protocol.membership import known
+from meshcore.protocol.membership.book import Book, RosterEvent
 from meshcore.protocol.membership.events import (
-    Added,
     NeighbourStatus,
-    NodeEntry,
-    PeerState,
     Reason,
-    Removed,
-    Restarted,
-    StatusChanged,
 )
 from meshcore.protocol.membership.known import KnownNode, ViewEntry
 from meshcore.protocol.membership.timings import Timings, TimingsLike
 from meshcore.protocol.view import NodeStatus, Reach
-from meshcore.protocol.wire.limits import NODES_MAX
-
-LEFT_MAX = 4096  # lives remembered to have left, the latest of them
-
-RosterEvent: TypeAlias = Added | Removed | StatusChanged | Restarted | PeerState
 
 
-class Roster:
-    """What one node knows of all nodes, itself included.
-
-    `listed`: False for an ephemeral client, which is no node of the mesh.
-    """
-
-    def __init__(
-        self,
-        node_id: str,
-        *,
-        incarnation: int,
-        life: int,
-        timings: TimingsLike,
-        listed: bool = True,
-    ) -> None:
-        self._node_id = node_id
-        self._incarnation, self._life = incarnation, life
-        self._listed = listed
-        self._timings = Timings.of(timings)
-        self._nodes: dict[str, KnownNode] = {}
-        self._left: dict[str, tuple[int, int]] = {}
-        self._timers: Timers[str] = Timers()
+class Roster(Book):
+    """What one node concludes about all nodes."""
 
     # -- inputs ----------------------------------------------------------------------------------
 
@@ -91,8 +62,8 @@ class Roster:
         node = self._living(news.node_id, news.incarnation, news.life, not dead, events)
         if node is None:
             return events
-        node.own = None if dead else news.new
-        node.direct_lost = dead
+        node.own = None if dead and not news.quiet else news.new
+        node.direct_lost = node.own is None
         node.stalled, node.stretch = news.stalled, news.stretch
         self._conclude(node, now, events)
         return events
@@ -109,6 +80,8 @@ class Roster:
         if reset:
             for node in [node for node in self._nodes.values() if node.node_id not in named]:
                 self._remove(node, Reason.REMOVED, events)
+            for node in [node for node in self._unlisted.values() if node.node_id not in named]:
+                self._give_up(node, Reason.REMOVED, events)
         for entry in named.values():
             self._on_view(entry, events)
         return events
@@ -129,10 +102,6 @@ class Roster:
             self._age(node, now, events)
         return events
 
-    def set_own(self, incarnation: int, life: int) -> None:
-        """Our own identity changed (a greater incarnation of our id was found)."""
-        self._incarnation, self._life = incarnation, life
-
     def on_tick(self, now: float) -> list[RosterEvent]:
         """Report the thresholds that were passed, every one, in order for each node."""
         events: list[RosterEvent] = []
@@ -144,82 +113,28 @@ class Roster:
         """When to call `on_tick` next; None while everybody is reachable."""
         return self._timers.next_deadline()
 
-    # -- reads -----------------------------------------------------------------------------------
-
-    def __len__(self) -> int:
-        return len(self._nodes) + self._listed
-
-    def __contains__(self, node_id: str) -> bool:
-        return node_id in self._nodes or (self._listed and node_id == self._node_id)
-
-    def nodes(self) -> list[NodeEntry]:
-        """Everybody, ourselves first, then in the order in which they were added."""
-        own = [self._own_entry()] if self._listed else []
-        return own + [known.entry_of(node) for node in self._nodes.values()]
-
-    def get(self, node_id: str) -> NodeEntry | None:
-        """One node, or None where it is not known (any more)."""
-        if self._listed and node_id == self._node_id:
-            return self._own_entry()
-        node = self._nodes.get(node_id)
-        return None if node is None else known.entry_of(node)
-
     def check_invariants(self) -> None:
         """Assert that what is stored twice agrees, and that whoever ages has a timer."""
         assert self._node_id not in self._nodes
-        assert len(self._left) <= LEFT_MAX
+        assert not self._nodes.keys() & self._unlisted.keys()
+        for node_id, node in self._unlisted.items():
+            assert node.status is NodeStatus.DEAD, node
+            assert node.reason is Reason.QUIET, node
+            assert node.lost_at is None, node
+            assert node_id not in self._timers, node
+            assert node.told == (node.life, known.case(node)), node
         for node_id, node in self._nodes.items():
             assert node.node_id == node_id
-            assert self._left.get(node_id) != (node.incarnation, node.life)
+            assert not self._left.is_over(node_id, node.incarnation, node.life)
             assert (node.lost_at is not None) == (node_id in self._timers), node
             assert node.told == (node.life, known.case(node)), node
             if node.lost_at is not None:
-                assert not node.reachable, node
-                assert node.own is None, node
+                quiet = node.own is NodeStatus.DEAD or node.direct_lost
+                assert quiet or not (node.own or node.reachable), node
                 assert node.status in (NodeStatus.WARNING, NodeStatus.DEAD), node
                 assert node.reason is not Reason.NONE, node
             if node.own is not None:
                 assert node.status is node.own, node
-
-    # -- identity --------------------------------------------------------------------------------
-
-    def _living(
-        self,
-        node_id: str,
-        incarnation: int,
-        life: int,
-        add: bool,
-        events: list[RosterEvent],
-    ) -> KnownNode | None:
-        """The node to which news of this life applies; None where the news is stale."""
-        left, node = self._left.get(node_id), self._nodes.get(node_id)
-        if node_id == self._node_id or (left is not None and (incarnation, life) == left):
-            return None
-        if node is not None and node.life == life:
-            # A life may take a greater number; its link goes on naming the one it came with.
-            node.incarnation = max(node.incarnation, incarnation)
-            return node
-        if left is not None and incarnation < left[0]:
-            return None
-        if node is None:
-            if not add or len(self._nodes) >= NODES_MAX:
-                return None
-            node = self._nodes[node_id] = KnownNode(node_id, incarnation, life)
-            events.append(Added(node_id, incarnation, life))
-        elif incarnation < node.incarnation:
-            return None
-        else:
-            self._restart(node, incarnation, life, events)
-        return node
-
-    def _restart(
-        self, node: KnownNode, incarnation: int, life: int, events: list[RosterEvent]
-    ) -> None:
-        """Everything that was concluded about the old life is void; what follows is concluded."""
-        events.append(Restarted(node.node_id, node.life, life, incarnation))
-        node.incarnation, node.life = incarnation, life
-        node.forget_life()
-        self._timers.cancel(node.node_id)
 
     # -- conclusions -----------------------------------------------------------------------------
 
@@ -234,26 +149,33 @@ class Roster:
             self._conclude(node, now, events)
 
     def _on_left(self, reach: Reach, events: list[RosterEvent]) -> None:
-        node = self._nodes.get(reach.node_id)
+        node = self._nodes.get(reach.node_id) or self._unlisted.get(reach.node_id)
         if node is not None and reach.incarnation < node.incarnation:
             return
-        before = self._left.pop(reach.node_id, (0, 0))
-        self._left[reach.node_id] = max(before, (reach.incarnation, reach.life))
-        if len(self._left) > LEFT_MAX:
-            del self._left[next(iter(self._left))]
-        if node is not None:
+        self._left.add(reach.node_id, reach.incarnation, reach.life)
+        if node is None:
+            return
+        elif node.node_id in self._unlisted:
+            self._give_up(node, Reason.LEFT, events)
+        else:
             self._remove(node, Reason.LEFT, events)
 
     def _conclude(self, node: KnownNode, now: float, events: list[RosterEvent]) -> None:
         """Derive the status from the detector's word and the topology."""
         reach = node.reach
         reachable = reach is not None and reach.reachable
-        if node.own is not None:
+        if node.node_id in self._unlisted and not self._is_back(node, reachable, events):
+            return
+        if node.own is NodeStatus.DEAD:
+            self._lose(node, now, events)
+            self._age(node, now, events)
+            return
+        elif node.own is not None:
             self._found(node)
             self._become(node, node.own, reachable, Reason.NONE, events)
         elif reach is not None and reachable:
-            if node.direct_lost and reach.next_hop == node.node_id:
-                return  # routing has yet to say what is left without our own edge
+            if self._is_own_way(node):
+                return
             self._found(node)
             status = NodeStatus.WARNING if reach.warn else NodeStatus.ALIVE
             self._become(node, status, True, Reason.NONE, events)
@@ -263,35 +185,63 @@ class Roster:
             return
         self._tell(node, events)
 
+    def _is_back(self, node: KnownNode, reachable: bool, events: list[RosterEvent]) -> bool:
+        """Whether a node that was removed as QUIET is listed again; otherwise what that means."""
+        if node.own is NodeStatus.DEAD:
+            node.reachable = reachable
+            self._tell(node, events)
+        elif node.own is None and not reachable:
+            self._give_up(node, known.reason_of(node), events)
+        elif node.own is not None or not self._is_own_way(node):
+            self._list_again(node, events)
+            return True
+        return False
+
+    @staticmethod
+    def _is_own_way(node: KnownNode) -> bool:
+        """Routing has yet to say what is left without our own edge."""
+        reach = node.reach
+        return node.direct_lost and reach is not None and reach.next_hop == node.node_id
+
     def _found(self, node: KnownNode) -> None:
         if node.lost_at is not None:
-            node.lost_at = node.reported = None
+            node.lost_at, node.reported = None, False
             self._timers.cancel(node.node_id)
         if node.own is None:
             node.stretch, node.stalled = 1.0, False
 
     def _lose(self, node: KnownNode, now: float, events: list[RosterEvent]) -> None:
         """Note when the path was lost, and what reporters tell of the last sign of life."""
+        if node.own is NodeStatus.DEAD:  # by our own timings alone, whatever others say
+            if node.lost_at is None:
+                node.lost_at, node.silent_since = now, now - self._timings.dead
+            return
         if node.lost_at is None:
             node.lost_at = node.silent_since = now
             if node.status is NodeStatus.DEAD:  # so was the old life; the new one is not yet
-                self._become(node, NodeStatus.WARNING, False, known.reason_of(node.reach), events)
-        heard_at = None if node.reach is None else node.reach.heard_at
-        if heard_at is None or heard_at == node.reported:
+                self._become(node, NodeStatus.WARNING, False, known.reason_of(node), events)
+        reach = node.reach
+        if reach is None or not reach.gone + reach.silent:
             return
-        first = node.reported is None
-        node.silent_since = heard_at if first else max(node.silent_since, heard_at)
-        node.reported = heard_at
+        since = (
+            reach.silent_since if not node.reported else max(node.silent_since, reach.silent_since)
+        )
+        node.silent_since, node.reported = since, True
 
     def _age(self, node: KnownNode, now: float, events: list[RosterEvent]) -> None:
-        """Step a node without a path down as far as its silence goes."""
-        reason = known.reason_of(node.reach)
-        if node.status is not NodeStatus.DEAD:
+        """Step a node without a path, or a quiet one, down as far as its silence goes."""
+        reason = known.reason_of(node)
+        if node.own is NodeStatus.DEAD:
+            reachable = node.reach is not None and node.reach.reachable
+            self._become(node, NodeStatus.DEAD, reachable, reason, events)
+        elif node.status is not NodeStatus.DEAD:
             self._become(node, NodeStatus.WARNING, False, reason, events)
             if known.is_dead(node, self._timings, now):
                 self._become(node, NodeStatus.DEAD, False, reason, events)
-        elif reason is not Reason.UNREACHABLE:  # a lost reporter does not unsay what it said
-            node.reason = reason
+        else:
+            node.reachable = False
+            if reason is not Reason.UNREACHABLE or node.reason is Reason.QUIET:
+                node.reason = reason  # but a lost reporter does not unsay what it said
         if known.is_over(node, self._timings, now):
             self._remove(node, node.reason, events)
             return
@@ -310,49 +260,15 @@ class Roster:
             node = self._nodes.get(node_id)
             if node is not None:
                 self._remove(node, reason or Reason.REMOVED, events)
+            elif node_id in self._unlisted and reason is not Reason.QUIET:
+                self._give_up(self._unlisted[node_id], reason or Reason.REMOVED, events)
             return
         node = self._living(node_id, 0, life, True, events)
         if node is not None:
+            if node_id in self._unlisted:
+                self._list_again(node, events)
             node.view_hops = hops
             if status == NodeStatus.DEAD:
                 reason = reason or Reason.UNREACHABLE
             self._become(node, NodeStatus(status), reachable, reason, events)
             self._tell(node, events)
-
-    # -- the ends of every path ------------------------------------------------------------------
-
-    def _become(
-        self,
-        node: KnownNode,
-        status: NodeStatus,
-        reachable: bool,
-        reason: Reason,
-        events: list[RosterEvent],
-    ) -> None:
-        """The one place that assigns a status."""
-        was = node.status
-        node.status, node.reachable, node.reason = status, reachable, reason
-        if status is not was:
-            events.append(StatusChanged(node.node_id, was, status, reachable, reason))
-
-    def _tell(self, node: KnownNode, events: list[RosterEvent]) -> None:
-        told = (node.life, known.case(node))
-        if told != node.told:
-            node.told = told
-            dead_reason = node.reason if known.is_lost(node) else None
-            events.append(PeerState(node.node_id, node.life, node.reachable, dead_reason))
-
-    def _remove(self, node: KnownNode, reason: Reason, events: list[RosterEvent]) -> None:
-        del self._nodes[node.node_id]
-        self._timers.cancel(node.node_id)
-        events.append(Removed(node.node_id, reason))
-        if node.told != (node.life, "lost"):
-            dead_reason = Reason.LEFT if reason is Reason.LEFT else Reason.REMOVED
-            if node.status is NodeStatus.DEAD and node.reason in known.SURELY_LOST:
-                dead_reason = node.reason
-            events.append(PeerState(node.node_id, node.life, False, dead_reason))
-
-    def _own_entry(self) -> NodeEntry:
-        return NodeEntry(
-            self._node_id, self._incarnation, self._life, status=NodeStatus.ALIVE, reachable=True
-        )

@@ -1,7 +1,8 @@
 """What follows from what: effects of one machine become inputs of the next, in order.
 
     links → LinkUp → detector → EdgeChanged → own link state → database → Changed → routing
-          → Reach → roster → Added, StatusChanged … → application, delivery, clients
+          → Reach → roster → Added, StatusChanged … → application, delivery, clients, election
+          → MasterChanged → clock
 
 What no machine takes goes out to the shell.
 """
@@ -9,20 +10,24 @@ What no machine takes goes out to the shell.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from meshcore.protocol.delivery.outputs import COUNT
+from meshcore.protocol.election import election
+from meshcore.protocol.election.election import Candidate
 from meshcore.protocol.machine import Count, Notify, Publish, Send
-from meshcore.protocol.membership import events, link_events
+from meshcore.protocol.membership import events, gathering, link_events
 from meshcore.protocol.mesh.machines import Machines
 from meshcore.protocol.routing import database as link_states
+from meshcore.protocol.routing import latency
+from meshcore.protocol.view import NodeStatus
 from meshcore.protocol.wire import control
 from meshcore.protocol.wire.records import DETAILS, LINK_STATE, Details
 
 CLIENT_UNKNOWN_WAIT = 0.5  # seconds
-OUTDONE_MAX = 5  # times that we outbid another life of our id
+OUTDONE_MAX = 5  # times that we outbid another life of our id and wait for a common scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +62,28 @@ class Consequences(Machines):
             events.EdgeChanged: self._on_edge,
             events.EdgeRemoved: self._on_edge,
             events.NeighbourStatus: self._on_neighbour,
-            events.BeatDue: lambda due, now: self._emit(Publish(self.own.beat(due.lag))),
-            events.Paused: lambda pause, now: self.roster.on_pause(pause.duration, now),
+            events.BeatDue: lambda due, now: self._emit(Publish(self.own.beat(due.lag, now))),
+            events.Paused: self._on_pause,
             events.PeerState: self._on_peer_state,
             events.Added: self._on_added,
             events.Removed: self._on_removed,
+            events.Lost: self._forget_node,
             events.StatusChanged: self._on_node_event,
             events.Restarted: self._on_node_event,
             link_states.Changed: self._on_record,
             link_states.Forgotten: lambda it, now: self.routing.on_changed(it.origin, None, now),
             link_states.OutdoneBy: self._on_outdone,
+            gathering.Learn: self._on_learn,
+            gathering.Unlearn: lambda effect, now: self.links.unlearn(effect.urls),
+            latency.Ping: self._on_ping,
+            latency.Recost: lambda effect, now: self._note_own_change(),
+            election.MasterChanged: self._on_master,
+            election.Contested: lambda effect, now: self._emit(Notify(effect)),
         }
 
     def _on_handshaken(self, effect: link_events.Handshaken, now: float) -> None:
         self._senders[effect.link] = effect.node_id
-        self._emit(Send(effect.link, self.own.beat(self.detector.lag)))
+        self._emit(Send(effect.link, self.own.beat(self.detector.lag, now)))
 
     def _on_link_up(self, effect: link_events.LinkUp, now: float) -> None:
         self._emit(Notify(effect))
@@ -90,6 +102,7 @@ class Consequences(Machines):
 
     def _on_node_link_up(self, effect: link_events.LinkUp, now: float) -> None:
         self._up[effect.link] = None
+        self.latency.on_link_up(effect.node_id, now)
         up = self.detector.on_link_up(
             effect.node_id,
             incarnation=effect.incarnation,
@@ -103,6 +116,7 @@ class Consequences(Machines):
         self._perform(self.database.on_link_up(effect.link, effect.node_id, now), now)
         self.delivery.on_first_link(now)
         self._reroute(now)
+        self._perform(self.gathering.on_link_up(effect.node_id, effect.url, now), now)
 
     def _on_link_down(self, effect: link_events.LinkDown, now: float) -> None:
         self._emit(Notify(effect))
@@ -124,11 +138,13 @@ class Consequences(Machines):
     def _on_node_link_down(self, effect: link_events.LinkDown, local: bool, now: float) -> None:
         self.database.on_link_down(effect.link)
         if effect.last:
+            self.latency.on_link_down(effect.node_id)
             down = self.detector.on_link_down(
                 effect.node_id, orderly=effect.orderly, outbound_local=local, now=now
             )
             self._perform(down, now)
             self._announce(now)
+            self._perform(self.gathering.on_link_down(effect.node_id, now), now)
         self._reroute(now)
 
     def _forget_link(self, link: int) -> None:
@@ -137,13 +153,22 @@ class Consequences(Machines):
         self._local.pop(link, None)
 
     def _on_edge(self, effect: events.EdgeChanged | events.EdgeRemoved, now: float) -> None:
+        self._note_own_change()
+
+    def _note_own_change(self) -> None:
+        """Our link state has changed: it is told at the end of the turn."""
         self._edges_changed = True
 
     def _on_neighbour(self, effect: events.NeighbourStatus, now: float) -> None:
         if self._edges_changed:  # what follows for routing first
             self._announce(now)
         self._perform(self.roster.on_neighbour(effect, now), now)
+        self.gathering.on_silence(effect.node_id, effect.new is NodeStatus.DEAD, now)
         self.clients.note((effect.node_id,))
+
+    def _on_pause(self, effect: events.Paused, now: float) -> None:
+        self.routing.on_pause(effect.duration, now)
+        self.roster.on_pause(effect.duration, now)
 
     def _on_peer_state(self, effect: events.PeerState, now: float) -> None:
         reason = effect.dead_reason
@@ -154,6 +179,7 @@ class Consequences(Machines):
             dead="" if reason is None else reason.value,
             now=now,
         )
+        self._elect(effect.node_id, now)  # a quiet one is a candidate while there is a way to it
 
     def _on_added(self, effect: events.Added, now: float) -> None:
         self._on_node_event(effect, now)
@@ -161,6 +187,12 @@ class Consequences(Machines):
 
     def _on_removed(self, effect: events.Removed, now: float) -> None:
         self._emit(Notify(effect))
+        if effect.reason is events.Reason.QUIET:  # it is a part of the mesh still, only not heard
+            self.clients.note((effect.node_id,), removed=effect.reason.value)
+        else:
+            self._forget_node(effect, now)
+
+    def _forget_node(self, effect: events.Removed | events.Lost, now: float) -> None:
         self.clients.note((effect.node_id,), removed=effect.reason.value)
         self.details_of.pop(effect.node_id, None)
         self.database.remove(effect.node_id, now)
@@ -170,6 +202,7 @@ class Consequences(Machines):
     ) -> None:
         self._emit(Notify(effect))
         self.clients.note((effect.node_id,))
+        self._elect(effect.node_id, now)
 
     def _on_record(self, effect: link_states.Changed, now: float) -> None:
         """An origin said something new."""
@@ -178,7 +211,9 @@ class Consequences(Machines):
             return
         record = self.database.link_state(effect.origin)
         self.routing.on_changed(effect.origin, record, now)
+        self._elect(effect.origin, now)
         if record is not None and record.left and effect.origin != self._node_id:
+            self.gathering.forget_hint(effect.origin)
             link = self.links.link_to(effect.origin, record.life)
             if link is not None:
                 self._emit(Send(link, control.LeaveAck(self._node_id)))
@@ -192,17 +227,88 @@ class Consequences(Machines):
             self.details_of.pop(origin, None)
 
     def _on_outdone(self, effect: link_states.OutdoneBy, now: float) -> None:
-        """Somebody holds a record of our id from a later life: ours goes beyond it.
+        """Somebody holds a record of our id from another life: ours goes beyond it.
 
-        Normally that life is over (a restored disk, a clock set back). If it goes on, both would
-        outbid each other for ever: then this process gives way.
+        Normally that life is over (a restored disk, a clock set back) and this is the end of it.
+        One that outbids us in turn goes on: the older of both stays, and each can tell from the
+        other's record which one it is, once both count on one scale. Where they never do, or the
+        other does not give way, an end is put to it.
         """
-        self._outdone += 1
-        if self._outdone > OUTDONE_MAX:
-            reason = f"node id '{self._node_id}' is used by another process in this mesh"
+        times = self._outdone[effect.life] = self._outdone.get(effect.life, 0) + 1
+        theirs = (effect.scale, effect.born, effect.life)
+        ours = (self.scale.name, self.scale.born, self.identity.life)
+        comparable = effect.scale == self.scale.name or times > OUTDONE_MAX
+        stays = theirs < ours and effect.life != 0
+        if (times > 1 and comparable and stays) or times > 2 * OUTDONE_MAX:
+            reason = f"evicted: node id '{self._node_id}' is used by an older process in this mesh"
             self._emit(link_events.Evicted(reason, ""))
         else:
             self._emit(link_events.TakeIncarnation(effect.incarnation + 1))
+
+    def _on_learn(self, effect: gathering.Learn, now: float) -> None:
+        self._perform(self.links.learn(effect.node_id, effect.urls, now), now)
+
+    # Master and time -------------------------------------------------------------------------
+
+    def _on_scale(self, now: float) -> None:
+        """Our age counts on another scale now: say so at once, for it spreads from node to node."""
+        scale = self.scale
+        self.links.set_local(replace(self.links.local, scale=scale.name, born=scale.born))
+        self._announce(now)
+        self._elect_self(now)
+        self._emit(Publish(self.own.beat(self.detector.lag, now)))
+
+    def _elect(self, node_id: str, now: float) -> None:
+        """A node's candidacy may have changed: who it is, whether it lives, what it wants."""
+        if node_id == self._node_id:
+            return
+        record, life = self.database.link_state(node_id), self.roster.candidate_life(node_id)
+        candidate = None
+        if record is not None and record.life == life and not record.left:
+            candidate = Candidate(record.scale, record.born, record.forced)
+        self._perform(self.election.update(node_id, candidate, now), now)
+
+    def _elect_self(self, now: float, *, at_once: bool = False) -> None:
+        candidate = Candidate(self.scale.name, self.scale.born, self.own.forced)
+        changes = self.election.update(self._node_id, candidate, now, at_once=at_once)
+        self._perform(changes, now)
+
+    def _on_master(self, effect: election.MasterChanged, now: float) -> None:
+        self._emit(Notify(effect))
+        self.clients.set_master(effect.new)
+        self.clock.follow(effect.new, leads=effect.new == self._node_id, now=now)
+        self._seek_time(now)
+
+    def _seek_time(self, now: float) -> None:
+        """Ask sooner for the time while we have none."""
+        upstream = self.next_hop_to_master()
+        if upstream is not None and not self.clock.has_time_of_master:
+            self.latency.hurry(upstream, now)
+
+    def _on_ping(self, effect: latency.Ping, now: float) -> None:
+        link = self.links.link_to(effect.node_id)
+        if link is not None:
+            self._emit(Send(link, control.Echo(effect.number)))
+
+    def _on_echo(self, link: int, echo: control.Echo, now: float) -> None:
+        """Answer at once; where we know the mesh's time, the answer carries it."""
+        clock = self.clock
+        time, error = clock.time(now), clock.error(now) or 0.0
+        master = (self.election.master if clock.has_time_of_master else None) or ""
+        reply = control.EchoReply(echo.number, master, time, time, error, clock.epoch)
+        self._emit(Send(link, reply))
+
+    def _on_echo_reply(self, node_id: str, reply: control.EchoReply, now: float) -> None:
+        sent = self.latency.on_reply(node_id, reply.number, now)
+        if sent is None or node_id != self.next_hop_to_master():
+            return
+        if reply.master == self.election.master:
+            self.clock.on_reply(
+                sent, reply.received, reply.replied, now, error=reply.error, epoch=reply.epoch
+            )
+            self.latency.rest(node_id)
+        else:
+            self._seek_time(now)
 
     def _reroute(self, now: float) -> None:
         self.forwarding.on_routes_changed()
@@ -210,5 +316,5 @@ class Consequences(Machines):
 
     def _announce(self, now: float) -> None:
         self._edges_changed = False
-        if self.identity.listed:
+        if self.identity.listed and not self._has_left:
             self._perform(self.database.set_own(LINK_STATE, self.own.link_state, now), now)

@@ -10,7 +10,8 @@ from typing import Any
 
 from meshcore.errors import ProtocolError
 from meshcore.protocol.delivery.outputs import COUNT
-from meshcore.protocol.machine import Notify, Send
+from meshcore.protocol.election.election import MasterChanged
+from meshcore.protocol.machine import Notify
 from meshcore.protocol.mesh.consequences import Consequences, Rerouted
 from meshcore.protocol.wire import control
 
@@ -27,6 +28,7 @@ class ControlPlane(Consequences):
             self._emit((COUNT, f"bad control message: {error.message}"))
             self._perform(self.links.drop(link, f"protocol: {error.message}", now), now)
             return
+        self._count_received(message)
         if isinstance(message, (control.Hello, control.Welcome, control.Refuse, control.Bye)):
             self._perform(self.links.on_message(link, message, now), now)
         elif isinstance(message, control.Beat):
@@ -37,11 +39,22 @@ class ControlPlane(Consequences):
             if isinstance(message, control.View) and link == self._attached_link:
                 told = self.roster.on_view(message.entries, reset=message.reset, now=now)
                 self._perform(told, now)
+                self._on_view_master(message.master or None)
                 self._emit(Notify(Rerouted(tuple(entry[0] for entry in message.entries))))
         elif link in self.clients:
             self._emit((COUNT, "control message of a client"))
         else:
             self._on_linked(link, message, now)
+
+    def _count_received(self, message: control.Control) -> None:
+        kind = control.KIND_NAMES[type(message)]
+        self.control_received[kind] = self.control_received.get(kind, 0) + 1
+
+    def _on_view_master(self, master: str | None) -> None:
+        if master != self.view_master:
+            changed = MasterChanged(self.view_master, master)
+            self.view_master = master
+            self._emit(Notify(changed))
 
     def _on_linked(self, link: int, message: Any, now: float) -> None:
         """From a neighbour whose handshake has passed."""
@@ -58,7 +71,9 @@ class ControlPlane(Consequences):
             case control.LeaveAck():
                 self.leave_acked = True
             case control.Echo():
-                self._emit(Send(link, control.EchoReply(message.number)))
+                self._on_echo(link, message, now)
+            case control.EchoReply():
+                self._on_echo_reply(self._senders[link], message, now)
 
     def on_news(self, link: int, data: bytes, now: float) -> None:
         """A message over PUB/SUB; what is no beat or news, or of a stranger, is counted."""
@@ -67,6 +82,7 @@ class ControlPlane(Consequences):
         except ProtocolError as error:
             self._emit((COUNT, f"bad news: {error.message}"))
             return
+        self._count_received(message)
         if not self.is_neighbour(link):
             self._emit((COUNT, "news before the handshake"))
         elif isinstance(message, control.Beat):
@@ -93,13 +109,22 @@ class ControlPlane(Consequences):
                 self._perform(news, now)
             if self.database.on_beat_digest(link, beat.digest, now):
                 self.control_touched = True
+            if self.scale.meet(beat.scale, beat.position, now):
+                self._on_scale(now)
 
     # Time ------------------------------------------------------------------------------------
 
     def _control_deadline(self) -> float | None:
         deadlines = [self.links.next_deadline(), self.roster.next_deadline()]
         if self.identity.listed:
-            machines = (self.detector, self.database, self.routing)
+            machines = (
+                self.detector,
+                self.database,
+                self.routing,
+                self.latency,
+                self.election,
+                self.gathering,
+            )
             deadlines += [machine.next_deadline() for machine in machines]
         return min((one for one in deadlines if one is not None), default=None)
 
@@ -109,8 +134,11 @@ class ControlPlane(Consequences):
         self._perform(self.links.on_tick(now), now)
         self._perform(self.roster.on_tick(now), now)
         if self.identity.listed:
+            self._perform(self.latency.on_tick(now), now)
             self._perform(self.database.on_tick(now), now)
             self._route(now)
+            self._perform(self.election.on_tick(now), now)
+            self._perform(self.gathering.on_tick(now), now)
 
     def _route(self, now: float) -> None:
         changes = self.routing.on_tick(now)
@@ -120,8 +148,10 @@ class ControlPlane(Consequences):
         self.database.set_reachable(reachable, now)
         self._reroute(now)
         self._perform(self.roster.on_reach(changes, now), now)
+        self.gathering.on_routes(reachable.values(), now)
         self.clients.note(changes)
         self._emit(Notify(Rerouted(tuple(changes))))
+        self._seek_time(now)
 
     def _flush_control(self, now: float) -> None:
         """The end of a turn: tell clients and neighbours what has changed in it."""

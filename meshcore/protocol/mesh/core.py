@@ -44,8 +44,10 @@ class Mesh(ControlPlane):
         timings: seconds, see membership/timings.py.
         rng: all randomness of the core.
         now: the time of its start.
+        unix_now: what the machine's own clock shows then, in Unix seconds.
         request_timeout: seconds that work without a deadline waits for a route.
         costs: configured cost of the edge to a neighbour, in microseconds.
+        auto_connect: links that this node is meant to have, by learnt addresses; 0 = off.
     """
 
     def __init__(
@@ -55,8 +57,10 @@ class Mesh(ControlPlane):
         timings: TimingsLike,
         rng: random.Random,
         now: float,
+        unix_now: float = 0.0,
         request_timeout: float = 30.0,
         costs: Mapping[str, int] | None = None,
+        auto_connect: int = 0,
     ) -> None:
         delivery = Delivery(
             address=identity.node_id,
@@ -73,7 +77,9 @@ class Mesh(ControlPlane):
             timings=timings,
             rng=rng,
             now=now,
+            unix_now=unix_now,
             costs=costs or {},
+            auto_connect=auto_connect,
             delivery=delivery,
             forwarding=forwarding,
         )
@@ -152,12 +158,12 @@ class Mesh(ControlPlane):
     def flush(self, now: float) -> None:
         """The end of a turn of the loop: what gathered in it leaves."""
         self.delivery.flush(now)
-        if self._edges_changed or self.clients.changed:
+        if self._edges_changed or self.clients.is_due:
             self._flush_control(now)
 
     def is_flush_due(self) -> bool:
         """Something waits for the end of the turn."""
-        return bool(self.delivery.is_flush_due or self._edges_changed or self.clients.changed)
+        return bool(self.delivery.is_flush_due or self._edges_changed or self.clients.is_due)
 
     # Links, as the shell reports them ----------------------------------------------------------
 
@@ -187,11 +193,30 @@ class Mesh(ControlPlane):
 
     # Commands of the node ----------------------------------------------------------------------
 
+    def begin(self, now: float) -> None:
+        """The node starts: it is as old as this, however long ago it was made."""
+        self.scale.begin(now)
+        self.links.set_local(replace(self.links.local, started_at=now))
+
     def add_peer(self, url: str, now: float) -> None:
         self._perform(self.links.add_peer(url, now), now)
 
     def remove_peer(self, url: str, now: float) -> None:
         self._perform(self.links.remove_peer(url, now), now)
+
+    def set_auto_connect(self, degree: int, now: float) -> None:
+        """Dial learnt addresses until this node has so many links; 0 = no more."""
+        if self.identity.listed:
+            self._perform(self.gathering.set_degree(degree, now), now)
+
+    def set_dial_allow(self, allowed: Callable[[str], bool]) -> None:
+        """Which learnt addresses may be dialled; a function without side effects."""
+        self.gathering.allowed = allowed
+
+    def on_hint(self, node_id: str, urls: tuple[str, ...], now: float) -> None:
+        """A node is said to be there, by other ways than the mesh."""
+        self.gathering.hint(node_id, urls, now)
+        self.control_touched = True
 
     def set_endpoints(
         self, endpoints: tuple[str, ...], news_urls: tuple[str, ...], now: float
@@ -228,8 +253,21 @@ class Mesh(ControlPlane):
         self._perform(self.detector.set_timings(timings, now), now)
         self._perform(self.roster.set_timings(timings, now), now)
 
+    def set_forced(self, forced: bool | None, now: float) -> None:
+        """Be master (True), or never (False), or leave it to age (None); at once for ourselves."""
+        if forced is not self.own.forced:
+            self.own.forced = forced
+            self._elect_self(now, at_once=True)
+            self._announce(now)
+
+    def sync_time(self, timestamp: float, delay: float, now: float) -> None:
+        """A reference said that it was `timestamp`, in Unix seconds, `delay` seconds ago."""
+        self.clock.set(timestamp, delay, now)
+
     def leave(self, now: float) -> None:
         """Say goodbye: the last link state, to every neighbour, acknowledged by one."""
+        self.gathering.stop()
+        self._has_left = True
         self._perform(self.links.leave(now), now)
         if self.identity.listed and self._up:
             self._perform(self.database.set_own(LINK_STATE, self.own.left, now), now)
@@ -270,4 +308,7 @@ class Mesh(ControlPlane):
         self.database.check_invariants()
         self.routing.check_invariants()
         self.roster.check_invariants()
+        self.gathering.check_invariants()
+        self.latency.check_invariants()
+        self.election.check_invariants()
         self.delivery.check_invariants()

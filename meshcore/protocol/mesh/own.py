@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from meshcore.protocol.election.scale import Scale
 from meshcore.protocol.membership.detector import Detector
 from meshcore.protocol.membership.links import Links
+from meshcore.protocol.routing.latency import Latency
 from meshcore.protocol.wire.control import Beat
 from meshcore.protocol.wire.records import Details, Edge, LinkState
-
-COST_DEFAULT = 1000  # microseconds: what an edge costs unless configured
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +33,34 @@ class OwnRecords:
         self,
         links: Links,
         detector: Detector,
+        latency: Latency,
+        scale: Scale,
         *,
-        costs: Mapping[str, int],
         digest: Callable[[], int],
     ) -> None:
         self._links, self._detector = links, detector
-        self._costs = dict(costs)
+        self._latency, self._scale = latency, scale
         self._digest = digest
         self._beats = 0
+        self.forced: bool | None = None  # to be master or not
         self.details: dict[str, Any] = {}
 
     def link_state(self, sequence: int) -> LinkState:
         local = self._links.local
-        edges = [
-            Edge(
-                edge.node_id,
-                self._costs.get(edge.node_id, COST_DEFAULT),
-                edge.state,
-                edge.reason,
-                edge.age,
-                edge.life,
+        edges = []
+        for edge in self._detector.edges():
+            cost, round_trip = self._latency.claim(edge.node_id)
+            edges.append(
+                Edge(
+                    edge.node_id,
+                    cost,
+                    edge.state,
+                    edge.reason,
+                    edge.age,
+                    round_trip,
+                    edge.life,
+                )
             )
-            for edge in self._detector.edges()
-        ]
         return LinkState(
             origin=local.node_id,
             incarnation=local.incarnation,
@@ -63,8 +68,9 @@ class OwnRecords:
             life=local.life,
             edges=tuple(edges),
             endpoints=local.endpoints,
-            scale=local.scale,
-            born=local.born,
+            scale=self._scale.name,
+            born=self._scale.born,
+            forced=self.forced,
         )
 
     def left(self, sequence: int) -> LinkState:
@@ -75,7 +81,7 @@ class OwnRecords:
         local = self._links.local
         return Details(local.node_id, local.incarnation, sequence, self.details)
 
-    def beat(self, lag: float) -> Beat:
+    def beat(self, lag: float, now: float) -> Beat:
         local = self._links.local
         self._beats += 1
         return Beat(
@@ -86,4 +92,6 @@ class OwnRecords:
             interval=local.interval,
             digest=self._digest(),
             lag=lag,
+            scale=self._scale.name,
+            position=self._scale.position(now),
         )

@@ -22,7 +22,12 @@ class Forgotten:
 
 @dataclass(frozen=True, slots=True)
 class OutdoneBy:
-    """A record of our own id that we cannot outbid; `life` is 0 where it does not say."""
+    """A record of our own id that we cannot outbid; `life` is 0 where it does not say.
+
+    `scale` and `born`: the age of that life, as it says itself.
+    """
 
     incarnation: int
     life: int
+    scale: int = 0
+    born: float = 0.0

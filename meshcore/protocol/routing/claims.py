@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import NamedTuple
 
 from meshcore.protocol.wire.records import Edge, LinkState
 
@@ -13,6 +14,16 @@ class Urgency(IntEnum):
     NONE = 0  # nothing that anybody could ask for has changed
     LATER = 1  # it may wait for more
     AT_ONCE = 2  # an edge or a node is lost: what flows there now is lost until we act
+
+
+class Down(NamedTuple):
+    """An edge that is down, and when its far end had been heard last, on our own clock.
+
+    Ages are as old as the record that tells them, and records of one death come seconds apart.
+    """
+
+    edge: Edge
+    since: float
 
 
 def same_claim(one: Edge | None, other: Edge) -> bool:

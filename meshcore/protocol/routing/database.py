@@ -90,8 +90,7 @@ class LinkStateDatabase:
         self._builders: dict[int, Build] = {}
         self._sequences = {LINK_STATE: 0, DETAILS: 0}
 
-    def share_decoder(self, decode: Callable[[bytes], Record]) -> None:
-        """Decode by this from now on (see the constructor)."""
+    def share_decoder(self, decode: Callable[[bytes], Record]) -> None:  # see the constructor
         self._decode = decode
 
     # ---- our own records
@@ -188,7 +187,8 @@ class LinkStateDatabase:
         stranger = own and isinstance(own.record, LinkState) and own.record.life != life
         last = held.sequence >= NUMBER_MAX - 1  # nothing is greater
         if held.incarnation > self.incarnation or stranger or last:
-            return OutdoneBy(held.incarnation, life)
+            age = (record.scale, record.born) if isinstance(record, LinkState) else (0, 0.0)
+            return OutdoneBy(held.incarnation, life, *age)
         return None
 
     def _on_own_news(self, link: int, held: Held, now: float) -> list[Effect]:
@@ -355,8 +355,7 @@ class LinkStateDatabase:
         return self._store.digest
 
     @property
-    def tells_at(self) -> float | None:
-        """When something that waits is told on."""
+    def tells_at(self) -> float | None:  # when something that waits is told on
         return self._flood.deadline
 
     def own_records(self) -> list[Held]:
@@ -370,6 +369,10 @@ class LinkStateDatabase:
     def link_state(self, origin: str) -> LinkState | None:
         record = self.get(origin, LINK_STATE)
         return record if isinstance(record, LinkState) else None
+
+    def told_at(self, origin: str) -> float:
+        """When the link state that is held of an origin came; 0 where none is."""
+        return 0.0 if (held := self._store.get(origin, LINK_STATE)) is None else held.at
 
     def incarnation_of(self, origin: str) -> int | None:
         """The greatest incarnation heard of; a smaller one of that id is over."""

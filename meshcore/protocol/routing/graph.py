@@ -20,8 +20,8 @@ been computed without it.
 
 from __future__ import annotations
 
+from meshcore.protocol.routing.claims import Down, face, same_claim
 from meshcore.protocol.routing.claims import Urgency as Urgency
-from meshcore.protocol.routing.claims import face, same_claim
 from meshcore.protocol.routing.tree import (
     INFINITE,
     NOBODY,
@@ -33,7 +33,7 @@ from meshcore.protocol.wire.limits import NODES_MAX
 from meshcore.protocol.wire.records import DownReason, Edge, EdgeState, LinkState
 
 WARN_COST = 1 << 56  # above any way without a WARN edge: 2^14 nodes times 2^40
-NO_REPORTS = (0, 0, None)
+NO_REPORTS = (0, 0, 0.0)
 MENTIONED_MAX = SLOT_MASK - NODES_MAX  # names with a slot; the rest is left to origins
 
 
@@ -48,9 +48,8 @@ class Graph:
         self._records: dict[int, LinkState] = {}
         self._claims: list[dict[int, Edge]] = []  # by neighbour, of edges that are not down
         self._adjacency: list[dict[int, int]] = []  # cost by neighbour, of real edges
-        self._downs: dict[int, dict[int, Edge]] = {}  # edges that are down, by claimant
-        # The same by whom they lead to, with when that one was heard last, in our time.
-        self._down_by: dict[int, dict[int, tuple[Edge, float]]] = {}
+        self._downs: dict[int, dict[int, Down]] = {}  # edges that are down, by claimant
+        self._down_by: dict[int, dict[int, Down]] = {}  # the same by whom they lead to
         self._mentions: list[int] = []  # in how many claims of others a slot occurs
         self._changed: dict[tuple[int, int], int] = {}  # cost before, of real edges
         self._dirty: dict[int, None] = {}  # whose entry must be looked at though no way changed
@@ -78,7 +77,7 @@ class Graph:
     # ---- what origins say
 
     def update(self, link_state: LinkState | None, origin: str, now: float = 0.0) -> Urgency:
-        """Take over an origin's newest link state, or forget it."""
+        """Take over an origin's newest link state, or forget it; its ages count from `now`."""
         if link_state is None and origin not in self._slots:
             return Urgency.NONE
         slot = self._slot(origin)
@@ -125,39 +124,41 @@ class Graph:
 
     def _take_downs(self, slot: int, said: tuple[Edge, ...], now: float) -> Urgency:
         before = self._downs.pop(slot, {})
-        downs = {
-            self._slots[edge.neighbour]: edge
-            for edge in said
-            if edge.state is EdgeState.DOWN and self._mention(edge.neighbour)
-        }
+        downs: dict[int, Down] = {}
+        for edge in said:
+            if edge.state is EdgeState.DOWN and self._mention(edge.neighbour):
+                other = self._slots[edge.neighbour]
+                old = before.get(other)
+                same = old is not None and (old.edge.age, old.edge.life) == (edge.age, edge.life)
+                downs[other] = Down(edge, old.since if old and same else now - edge.age)
         urgency = Urgency.NONE
         for other in before:
             self._unmention(other)
             if other not in downs:
                 urgency = Urgency.LATER
-                self._look_at(other)
+                self._dirty[other] = None
                 del self._down_by[other][slot]
                 if not self._down_by[other]:
                     del self._down_by[other]
-        for other, edge in downs.items():
+        for other, down in downs.items():
             old = before.get(other)
-            if old != edge:
-                news = old is None or old.reason is not edge.reason
+            if old != down:
+                news = old is None or old.edge.reason is not down.edge.reason
                 urgency = max(urgency, Urgency.AT_ONCE if news else Urgency.LATER)
-                self._look_at(other)
-                reports = self._down_by.setdefault(other, {})
-                if old is not None and (old.age, old.life) == (edge.age, edge.life):
-                    reports[slot] = edge, reports[slot][1]  # only the reason is another one
-                else:
-                    reports[slot] = edge, now - edge.age
+                self._dirty[other] = None
+                self._down_by.setdefault(other, {})[slot] = down
         if downs:
             self._downs[slot] = downs
         return urgency
 
-    def _look_at(self, slot: int) -> None:
-        """What is reported of this slot has changed, which also says something of its peers."""
-        self._dirty[slot] = None
-        self._dirty.update(dict.fromkeys(self._adjacency[slot]))
+    def on_pause(self, duration: float, now: float) -> bool:
+        """Our process did not run for `duration` seconds: who was silent then is no older."""
+        for slot, downs in self._downs.items():
+            for other, down in downs.items():
+                shifted = Down(down.edge, min(now, down.since + duration))
+                downs[other] = self._down_by[other][slot] = shifted
+                self._dirty[other] = None
+        return bool(self._downs)
 
     def _set_edge(self, a: int, b: int) -> Urgency:
         """Derive the real edge between two slots from both claims."""
@@ -210,8 +211,7 @@ class Graph:
         flipped = self._renew(dirty, changes)
         # Who has become reachable, or has ceased to be, gains or loses the right to report.
         reported = {other: None for slot in flipped for other in self._downs.get(slot, ())}
-        beside = {peer: None for other in reported for peer in self._adjacency[other]}
-        self._renew(reported | beside, changes)
+        self._renew(reported, changes)
         self._release()
         return changes
 
@@ -253,32 +253,17 @@ class Graph:
                     flipped.append(slot)
         return flipped
 
-    def _reports(self, slot: int) -> tuple[int, int, float | None]:
-        """What reachable nodes say about having lost this one: (gone, silent, heard at)."""
-        gone, silent, heard_at = self._reports_of(slot)
-        if not gone + silent:
-            return NO_REPORTS
-        # Whoever is linked to it and out of reach with it may have heard of it until it was lost.
-        for peer in self._adjacency[slot]:
-            said = self._reports_of(peer) if peer in self._down_by else NO_REPORTS
-            if said[2] is None or heard_at is None:
-                return gone, silent, None
-            heard_at = max(heard_at, said[2])
-        return gone, silent, heard_at
-
-    def _reports_of(self, slot: int) -> tuple[int, int, float | None]:
-        """The reports on this slot alone; they tell of its last sign of life together."""
-        gone, count, heard_at = 0, 0, None
-        for claimant, (edge, at) in self._down_by[slot].items():
-            if (
-                self._tree.distance[claimant] != INFINITE
-                and claimant in self._records
-                and self._is_about(edge, slot)
-            ):
-                count += 1
-                gone += edge.reason is DownReason.GONE
-                heard_at = at if heard_at is None else max(heard_at, at)
-        return gone, count - gone, heard_at
+    def _reports(self, slot: int) -> tuple[int, int, float]:
+        """What reachable nodes say about having lost this one: (gone, silent, last heard at)."""
+        heard = [
+            down
+            for claimant, down in self._down_by[slot].items()
+            if self._tree.distance[claimant] != INFINITE
+            and claimant in self._records
+            and self._is_about(down.edge, slot)
+        ]
+        gone = sum(down.edge.reason is DownReason.GONE for down in heard)
+        return gone, len(heard) - gone, max((down.since for down in heard), default=0.0)
 
     # ---- questions
 
@@ -311,6 +296,12 @@ class Graph:
             slot = self._tree.parent[slot]
             way.append(slot)
         return [self._names[slot] for slot in reversed(way)]
+
+    def edge_cost(self, one: str, other: str) -> int | None:
+        """What the real edge between two nodes costs, in µs; None where there is none."""
+        a, b = self._slots.get(one), self._slots.get(other)
+        cost = None if a is None or b is None else self._adjacency[a].get(b)
+        return None if cost is None else cost & (WARN_COST - 1)
 
     def edges(self) -> list[tuple[str, str, int]]:
         """The real edges of what is reachable: (smaller id, greater id, cost in µs), sorted."""
@@ -377,7 +368,7 @@ class Graph:
             costs = {other: self._cost(slot, other) for other in claims}
             real = {other: cost for other, cost in costs.items() if cost != INFINITE}
             assert real == self._adjacency[slot]
-            assert all(self._down_by[other][slot][0] == edge for other, edge in downs.items())
+            assert all(self._down_by[other][slot] == edge for other, edge in downs.items())
         assert mentions == self._mentions
         assert sum(map(len, self._down_by.values())) == sum(map(len, self._downs.values()))
         assert all(self._names[slot] == name for name, slot in self._slots.items())

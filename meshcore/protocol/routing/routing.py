@@ -43,6 +43,11 @@ class Routing:
                 self._wait = WAIT_MIN
             self._due = now + self._wait
 
+    def on_pause(self, duration: float, now: float) -> None:
+        """Our process did not run for `duration` seconds: that ages nobody."""
+        if self.graph.on_pause(duration, now):
+            self._due = now
+
     def adopt(self, graph: Graph, now: float) -> None:
         """Take over what another observer's graph holds; the tables are due at once."""
         self.graph = Graph.copy_of(graph, self.graph.node_id)

@@ -63,6 +63,7 @@ class Hello:
     interval: float
     scale: int
     born: float
+    up_time: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class Welcome:
     interval: float
     scale: int
     born: float
+    up_time: float
     known_incarnation: int
     news_urls: tuple[str, ...]
 
@@ -107,7 +109,10 @@ class Bye:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """I live. `digest` stands for my database; `lag` is how late my loop runs, in seconds."""
+    """I live. `digest` stands for my database; `lag` is how late my loop runs, in seconds.
+
+    `position` is where I am now on the scale of ages named `scale`, in seconds.
+    """
 
     KIND: ClassVar[int] = 5
     node_id: str
@@ -117,6 +122,8 @@ class Beat:
     interval: float
     digest: int
     lag: float
+    scale: int
+    position: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,20 +178,32 @@ class Echo:
 
 @dataclass(frozen=True, slots=True)
 class EchoReply:
+    """`received` and `replied`: the mesh's time here, Unix seconds, as `master` has it; `error`
+    bounds how far that is off, in seconds. `master` is empty where this node knows no such time.
+    `epoch` counts how often the master's clock was set.
+    """
+
     KIND: ClassVar[int] = 12
     number: int
+    master: str
+    received: float
+    replied: float
+    error: float
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """A node tells its ephemeral client whom it knows; `reset`: forget what I told before.
 
-    An entry is (id, life, status 0-3 or 4 = removed, reachable, reason, hops).
+    An entry is (id, life, status 0-3 or 4 = removed, reachable, reason, hops). `master` is empty
+    where there is none.
     """
 
     KIND: ClassVar[int] = 13
     reset: bool
     entries: tuple[tuple[str, int, int, bool, str, int], ...]
+    master: str
 
 
 Control: TypeAlias = (
@@ -225,7 +244,7 @@ _name, _text = schema.text(64), schema.text(REASON_CHARS_MAX)
 _endpoints = schema.many(schema.url, ENDPOINTS_MAX)
 _version, _kind = schema.among(0, 255), schema.among(1, 2)
 _who = (_name, schema.node_id, schema.number, schema.bits64, schema.bits64, _endpoints)
-_self = (schema.number, schema.seconds, schema.bits64, schema.real)
+_self = (schema.number, schema.seconds, schema.bits64, schema.real, schema.seconds)
 
 _CHECKS: dict[type, tuple[schema.Check, ...]] = {
     Hello: (_version, _version, *_who, *_self),
@@ -240,6 +259,8 @@ _CHECKS: dict[type, tuple[schema.Check, ...]] = {
         schema.seconds,
         schema.bits64,
         schema.seconds,
+        schema.bits64,
+        schema.real,
     ),
     News: (schema.node_id, schema.many(schema.blob(RECORD_BYTES_MAX), RECORDS_PER_NEWS_MAX)),
     Buckets: (schema.many(schema.bits64, BUCKETS),),
@@ -253,7 +274,14 @@ _CHECKS: dict[type, tuple[schema.Check, ...]] = {
     Want: (schema.many(_tuple_of(schema.node_id, _kind), 2 * NODES_MAX),),
     LeaveAck: (schema.node_id,),
     Echo: (schema.number,),
-    EchoReply: (schema.number,),
+    EchoReply: (
+        schema.number,
+        schema.maybe_node_id,
+        schema.real,
+        schema.real,
+        schema.seconds,
+        schema.number,
+    ),
     View: (
         schema.flag,
         schema.many(
@@ -267,7 +295,12 @@ _CHECKS: dict[type, tuple[schema.Check, ...]] = {
             ),
             NODES_MAX,
         ),
+        schema.maybe_node_id,
     ),
 }
 _CLASSES: dict[int, Any] = {cls.KIND: cls for cls in _CHECKS}  # type: ignore[attr-defined]
+# `bucket_contents` and the like, under which each kind is counted.
+KIND_NAMES: dict[type, str] = {
+    cls: "".join(f"_{c.lower()}" if c.isupper() else c for c in cls.__name__)[1:] for cls in _CHECKS
+}
 _NAMES = {cls: tuple(field.name for field in dataclass_fields(cls)) for cls in _CHECKS}

@@ -46,8 +46,10 @@ class Edge:
     """One end's claim about its link to `neighbour`.
 
     `cost` is in microseconds; `age` is how long the neighbour had been silent, in seconds, when
-    this was written (only for DOWN). `life` is the one of the neighbour that the link leads to, or
-    led to; 0 where that is not said. A claim about one life says nothing about another.
+    this was written (only for DOWN). `round_trip` is as it was measured, in microseconds, 0 where
+    it was not yet: it is for people, ways are chosen by cost alone. `life` is the one of the
+    neighbour that the link leads to, or led to; 0 where that is not said. A claim about one life
+    says nothing about another.
     """
 
     neighbour: str
@@ -55,6 +57,7 @@ class Edge:
     state: EdgeState = EdgeState.UP
     reason: DownReason = DownReason.NONE
     age: float = 0.0
+    round_trip: int = 0
     life: int = 0
 
 
@@ -107,6 +110,7 @@ def encode_record(record: Record) -> bytes:
                 int(edge.state),
                 int(edge.reason),
                 round(edge.age, 3),
+                edge.round_trip,
                 edge.life,
             ]
             for edge in record.edges
@@ -140,8 +144,8 @@ def decode_record(raw: bytes) -> Record:
 
 
 def _edge(value: Any) -> Edge:
-    neighbour, cost, state, reason, age, life = schema.fields(value, _EDGE, "edge")
-    return Edge(neighbour, cost, EdgeState(state), DownReason(reason), age, life)
+    neighbour, cost, state, reason, age, round_trip, life = schema.fields(value, _EDGE, "edge")
+    return Edge(neighbour, cost, EdgeState(state), DownReason(reason), age, round_trip, life)
 
 
 _ENVELOPE = (schema.blob(RECORD_BYTES_MAX), schema.blob(64))
@@ -151,6 +155,7 @@ _EDGE = (
     schema.among(0, 2),
     schema.among(0, 2),
     schema.seconds,
+    schema.among(0, 2**40),
     schema.bits64,
 )
 _HEAD = (schema.number, schema.node_id, schema.number, schema.number)

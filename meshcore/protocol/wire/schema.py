@@ -6,7 +6,6 @@ can append some. What does not fit raises ProtocolError with a short reason, whi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -15,6 +14,8 @@ import msgpack
 from meshcore.errors import ProtocolError
 from meshcore.identity import NUMBER_MAX, is_node_id
 from meshcore.protocol.wire.limits import URL_CHARS_MAX
+
+REAL_MAX = 2**53
 
 Check: TypeAlias = Callable[[Any], Any]
 
@@ -59,16 +60,22 @@ def node_id(value: Any) -> str:
     return value  # type: ignore[no-any-return]
 
 
+def maybe_node_id(value: Any) -> str:
+    """A node id, or nothing."""
+    return "" if value == "" else node_id(value)
+
+
 def seconds(value: Any) -> float:
-    """A finite duration, not negative."""
-    if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
+    """A duration, not negative."""
+    if type(value) not in (int, float) or not 0 <= value <= REAL_MAX:
         raise ProtocolError("not a duration")
     return float(value)
 
 
 def real(value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise ProtocolError("not a finite number")
+    """A number that can be reckoned with: sums and differences of such stay finite."""
+    if type(value) not in (int, float) or not -REAL_MAX <= value <= REAL_MAX:
+        raise ProtocolError("not a number within 2^53")
     return float(value)
 
 

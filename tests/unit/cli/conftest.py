@@ -81,7 +81,7 @@ class FakeController:
         self.mesh.asked.append((recipient, directive, payload))
         return self.mesh.answer(directive, payload)
 
-    async def ping(self, node_id: str, *, timeout: float, trace: bool) -> Any:
+    async def ping(self, node_id: str, *, timeout: float, trace: bool = False) -> Any:
         pong = self.mesh.pongs.pop(0) if len(self.mesh.pongs) > 1 else self.mesh.pongs[0]
         if self.mesh.on_ping is not None:
             self.mesh.on_ping()

@@ -34,6 +34,7 @@ STATUS = {
     "dialling": [
         {
             "url": "tcp://127.0.0.1:2",
+            "learnt": True,
             "state": "waiting",
             "attempts": 3,
             "last_error": "connection refused",
@@ -121,8 +122,15 @@ def test_watch_ends_when_its_reader_has_gone_even_in_a_quiet_mesh(
 
 
 def test_edges_are_listed_with_their_cost(mesh: Any, run: Any) -> None:
-    mesh.answers["mesh:edges"] = [{"from": "alpha", "to": "beta", "cost": 150.0}]
-    assert run("edges").out.split() == ["FROM", "TO", "COST", "alpha", "beta", "150"]
+    mesh.answers["mesh:edges"] = [
+        {"from": "alpha", "to": "beta", "cost": 150.0, "latency_ms": 0.25},
+        {"from": "beta", "to": "gamma", "cost": 1.0, "latency_ms": None},
+    ]
+    assert [line.split() for line in run("edges").out.splitlines()] == [
+        ["FROM", "TO", "COST", "LATENCY"],
+        ["alpha", "beta", "150", "0.25", "ms"],
+        ["beta", "gamma", "1", "-"],
+    ]
     assert json.loads(run("edges", "--json").out) == mesh.answers["mesh:edges"]
 
 
@@ -166,6 +174,7 @@ def test_status_says_to_whom_since_when_and_why_not(mesh: Any, run: Any) -> None
         "connected by 1 link",
         "beta",
         "2026-11-22T10:00:00Z",
+        "tcp://127.0.0.1:2 (learnt)",
         "connection refused",
         "bad_version  2",
         "drops.garbage  17",

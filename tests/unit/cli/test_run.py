@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 import meshcore
+from meshcore import NodeStatus
 from meshcore.config import Config
 from meshcore.paths import socket_path
 
@@ -32,7 +34,14 @@ class FakeNode:
         self.peers = list(config.peers)
         self.timings: dict[str, float] = {}
         self.told: Callable[[Any], None] | None = None
-        self.connectivity = SimpleNamespace(on_link=self._on_link, set_timings=self._set_timings)
+        self.changed: Callable[[Any], None] | None = None
+        self.stepped: Callable[[Any], None] | None = None
+        self.connectivity = SimpleNamespace(
+            on_link=self._on_link,
+            on_change=lambda callback: setattr(self, "changed", callback),
+            on_status=lambda callback: setattr(self, "stepped", callback),
+            set_timings=self._set_timings,
+        )
         FakeNode.made.append(self)
 
     def _on_link(self, callback: Callable[[Any], None]) -> None:
@@ -46,6 +55,9 @@ class FakeNode:
 
     def remove_peer(self, url: str) -> None:
         self.peers.remove(url)
+
+    def set_auto_connect(self, degree: int) -> None:
+        self.auto_connect = degree
 
     def link(self, node_id: str, *, up: bool, reason: str = "", url: str = "") -> None:
         assert self.told is not None
@@ -108,6 +120,16 @@ def test_flags_reach_the_node_with_its_local_socket(script: Any, run: Any) -> No
     assert list(config.peers) == ["tcp://127.0.0.1:7323"]
     assert (config.max_workers, config.mesh, config.organization) == (3, "blue", "lab")
     assert list(config.plugins) == ["demo"]
+    assert (config.auto_connect, config.discovery) == (0, False)
+
+
+def test_a_node_is_told_to_gather_and_to_discover(script: Any, run: Any) -> None:
+    script.append(send_signal(signal.SIGTERM))
+    done = run("run", "--id", "beta", "--auto-connect", "6", "--discovery")
+    assert (done.code, done.err) == (0, "")
+    config = FakeNode.made[0].config
+    assert (config.auto_connect, config.discovery) == (6, True)
+    assert run("run", "--id", "beta", "--auto-connect", "65").code == 2
     assert config.data_dir is not None
     assert config.data_dir.name == "beta"
 
@@ -131,6 +153,8 @@ def test_links_that_come_and_go_have_a_line_with_the_reason(script: Any, run: An
         "link to beta down: no beat for 5 s",
     ]
     found = events(run("run", "--id", "alpha", "--json").out)
+    told_at = datetime.fromisoformat(found[2].pop("time"))
+    assert abs((datetime.now(UTC) - told_at).total_seconds()) < 60
     assert found[2] == {
         "event": "link",
         "node_id": "beta",
@@ -138,6 +162,38 @@ def test_links_that_come_and_go_have_a_line_with_the_reason(script: Any, run: An
         "reason": "no beat for 5 s",
         "url": "",
     }
+
+
+def test_programs_are_told_of_nodes_and_every_step_of_theirs_people_are_not(
+    script: Any, run: Any
+) -> None:
+    step = SimpleNamespace(
+        node_id="beta", old=NodeStatus.WARNING, new=NodeStatus.DEAD, reachable=False, reason="gone"
+    )
+
+    def happen(node: FakeNode) -> None:
+        if node.changed is not None and node.stepped is not None:
+            node.changed(SimpleNamespace(added=("beta", "gamma"), removed=()))
+            node.stepped(step)
+            node.changed(SimpleNamespace(added=(), removed=("beta",)))
+
+    script.extend([happen, send_signal(signal.SIGTERM)])
+    found = events(run("run", "--id", "alpha", "--json").out)[1:-1]
+    assert all(datetime.fromisoformat(event.pop("time")).tzinfo for event in found)
+    assert found == [
+        {"event": "added", "node_id": "beta"},
+        {"event": "added", "node_id": "gamma"},
+        {
+            "event": "status",
+            "node_id": "beta",
+            "old": "WARNING",
+            "new": "DEAD",
+            "reachable": False,
+            "reason": "gone",
+        },
+        {"event": "removed", "node_id": "beta"},
+    ]
+    assert "beta" not in run("run", "--id", "alpha").out
 
 
 def test_a_link_that_is_quicker_than_the_ready_line_is_told_after_it(
@@ -160,19 +216,23 @@ def test_sighup_applies_what_can_change_and_names_what_cannot(
     file.write_text('peers = ["tcp://127.0.0.1:1"]\nmax_workers = 5\n')
 
     def edit(node: FakeNode) -> None:
-        file.write_text('peers = ["tcp://127.0.0.1:2"]\nmax_workers = 6\n[timings]\nwarn = 3.0\n')
+        file.write_text(
+            'peers = ["tcp://127.0.0.1:2"]\nmax_workers = 6\nauto_connect = 4\n'
+            "[timings]\nwarn = 3.0\n"
+        )
         os.kill(os.getpid(), signal.SIGHUP)
 
     script.extend([edit, send_signal(signal.SIGHUP), send_signal(signal.SIGTERM)])
     done = run("run", "--id", "alpha", "--config", str(file), "--json")
     assert done.code == 0
     first, second = [each for each in events(done.out) if each["event"] == "configuration"]
-    assert sorted(first["applied"]) == ["peers", "timings.warn"]
+    assert sorted(first["applied"]) == ["auto_connect", "peers", "timings.warn"]
     assert first["cannot_change"] == ["max_workers"]
     assert (second["applied"], second["cannot_change"]) == ([], ["max_workers"])
     node = FakeNode.made[0]
     assert node.peers == ["tcp://127.0.0.1:2"]
     assert node.timings["warn"] == 3.0
+    assert node.auto_connect == 4
 
 
 def test_sighup_with_a_broken_file_changes_nothing_and_says_why(

@@ -76,6 +76,23 @@ def test_calls_that_were_taken_back_while_there_is_no_route_leave_nothing_in_the
     assert alpha.delivery.stats()["backlog_bytes"] == 0
 
 
+def test_a_call_over_a_whole_link_to_a_node_that_is_not_reachable_is_held_but_not_for_ever() -> (
+    None
+):
+    world, alpha, beta = opened()
+    call = in_flight(alpha, world, ttl=None)
+    with_ttl = in_flight(alpha, world, ttl=90.0)
+    alpha.peer("beta", beta.life, reachable=False)  # quiet: the link stands
+    world.run(20.0)
+    alpha.peer("beta", beta.life)
+    alpha.peer("beta", beta.life, reachable=False)  # it was heard meanwhile: counted anew
+    world.run(25.0)
+    assert not call.ended
+    world.run(36.0)
+    call.assert_failed(Code.UNREACHABLE, may_have_run=True)
+    assert not with_ttl.ended
+
+
 def test_a_call_without_a_deadline_is_held_for_the_request_timeout() -> None:
     world, alpha, beta = opened()
     alpha.route("beta", None)

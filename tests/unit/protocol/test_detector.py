@@ -89,18 +89,86 @@ def test_a_link_that_comes_up_makes_the_neighbour_alive():
     assert detector.edges() == [edge(UP)]
 
 
-def test_a_whole_silent_link_with_slow_beats_passes_every_threshold_in_order():
-    seen = run(make(interval=2.0), T0 + 30)
+def test_a_whole_silent_link_passes_every_threshold_in_order():
+    seen = run(make(Timings(dead=3.0)), T0 + 30)
     assert effects(seen) == [
         status(ALIVE, SLOW),
         edge(WARN),
         status(SLOW, WARNING),
-        edge(DOWN, SILENT, 5.0),
-        status(WARNING, DEAD),
+        edge(DOWN, SILENT, 3.0),
+        status(WARNING, DEAD, quiet=True),
         EdgeRemoved("beta"),
     ]
-    assert steps(seen) == [(1.25, SLOW), (2.25, WARNING), (5.25, DEAD)]
-    assert seen[-1][0] == T0 + 15.25  # `remove` after DOWN
+    assert steps(seen) == [(1.25, SLOW), (2.25, WARNING), (3.25, DEAD)]
+    assert seen[-1][0] == T0 + 13.25  # `remove` after DOWN
+
+
+# -- status by our timings, edge by its word too --------------------------------------------------
+
+TIGHT = Timings(slow=0.5, warn=1.0, dead=2.0, remove=3.0)
+
+
+def test_a_slow_beat_watched_closely_passes_every_status_while_its_edge_stays_up():
+    detector = make(TIGHT, interval=5.0)
+    for beat in range(3):
+        start = T0 + 5 * beat
+        seen = run(detector, start + 4.99)
+        assert effects(seen) == [
+            status(ALIVE, SLOW),
+            status(SLOW, WARNING),
+            status(WARNING, DEAD, quiet=True),
+        ]
+        assert [round(at - start, 2) for at, _ in seen] == [0.75, 1.25, 2.25]
+        assert detector.edges() == [edge(UP)], "nobody else is concerned"
+        assert detector.on_beat("beta", 5.0, 0.0, start + 5) == [status(DEAD, ALIVE)]
+
+
+def test_an_edge_worsens_when_the_announced_beats_are_overdue_as_well():
+    seen = run(make(TIGHT, interval=2.0), T0 + 30)
+    edges = [(at - T0, effect) for at, effect in seen if isinstance(effect, EdgeChanged)]
+    assert edges == [
+        (4.25, edge(WARN)),  # two intervals
+        (8.25, edge(DOWN, SILENT, 2.0)),  # four, and others count `dead` once
+    ]
+    assert seen[-1] == (T0 + 11.25, EdgeRemoved("beta"))  # `remove` after DOWN
+
+
+def test_an_absurd_announcement_buys_no_more_than_four_minutes():
+    detector = make(TIGHT, interval=1e300)
+    downs = [
+        at - T0
+        for at, effect in run(detector, T0 + 300)
+        if isinstance(effect, EdgeChanged) and effect.state is DOWN
+    ]
+    assert downs == [pytest.approx(240.0, abs=0.3)]
+
+
+def test_a_beat_may_take_its_promise_back():
+    detector = make(TIGHT, interval=50.0)
+    run(detector, T0 + 2)
+    detector.on_beat("beta", 0.5, 0.0, T0 + 2)
+    assert [e.state for e in effects(run(detector, T0 + 5)) if isinstance(e, EdgeChanged)] == [
+        WARN,
+        DOWN,
+    ]
+
+
+def test_a_quiet_neighbour_whose_connection_breaks_is_down_at_once_and_quiet_no_more():
+    detector = make(TIGHT, interval=5.0)
+    run(detector, T0 + 3)
+    assert link_down(detector, T0 + 3) == [
+        edge(DOWN, SILENT, 2.0),
+        status(DEAD, DEAD),
+    ]
+    detector.check_invariants()
+
+
+def test_a_quiet_neighbour_whose_edge_is_down_is_quiet_no_more_when_its_connection_breaks():
+    detector = make(TIGHT)
+    run(detector, T0 + 2.5)
+    assert detector.edges()[0].state is DOWN
+    assert link_down(detector, T0 + 2.5) == [status(DEAD, DEAD)]
+    detector.check_invariants()
 
 
 def test_the_thresholds_are_exclusive():
@@ -116,10 +184,10 @@ def test_a_neighbour_that_is_heard_stays_alive_without_a_single_effect():
 
 @pytest.mark.parametrize(
     ("silence", "was", "edge_was"),
-    [(1.5, SLOW, UP), (2.5, WARNING, WARN), (6.0, DEAD, DOWN), (20.0, DEAD, None)],
+    [(1.5, SLOW, UP), (2.5, WARNING, WARN), (3.5, DEAD, DOWN), (20.0, DEAD, None)],
 )
 def test_anything_heard_makes_a_neighbour_alive_at_once(silence, was, edge_was):
-    detector = make(interval=3.0)
+    detector = make(Timings(dead=3.0))
     run(detector, T0 + silence)
     listed = [edge.state for edge in detector.edges()]
     assert listed == ([] if edge_was is None else [edge_was])
@@ -130,13 +198,13 @@ def test_anything_heard_makes_a_neighbour_alive_at_once(silence, was, edge_was):
 
 
 def test_a_check_that_passes_several_thresholds_reports_each():
-    detector = make(Timings(slow=0.1, warn=0.2, dead=0.3, check_interval=1.0), interval=3.0)
+    detector = make(Timings(slow=0.1, warn=0.2, dead=0.3, check_interval=1.0), interval=0.2)
     assert effects(run(detector, T0 + 1.0)) == [
         status(ALIVE, SLOW, stretch=1.0),
         edge(WARN),
         status(SLOW, WARNING),
         edge(DOWN, SILENT, 0.3),
-        status(WARNING, DEAD),
+        status(WARNING, DEAD, quiet=True),
     ]
 
 
@@ -227,9 +295,10 @@ def test_a_lost_link_is_forgotten_remove_after_it_went_down():
 
 
 def test_a_link_lost_after_its_edge_was_removed_is_forgotten_at_once():
-    detector = make(interval=3.0)
+    detector = make(Timings(dead=3.0))
     run(detector, T0 + 20)
-    assert link_down(detector, T0 + 20) == []
+    assert detector.edges() == []
+    assert link_down(detector, T0 + 20) == [status(DEAD, DEAD)]
     assert detector.neighbours(T0 + 20) == []
     detector.check_invariants()
 
@@ -274,11 +343,21 @@ def test_a_stuck_loop_behind_a_whole_connection_is_stalled_until_three_times_dea
     assert effects(seen)[3:] == [
         status(WARNING, WARNING, stalled=True),
         edge(DOWN, SILENT, 5.0),  # so that others count `dead` once, not thrice
-        status(WARNING, DEAD),
+        status(WARNING, DEAD, quiet=True),
         EdgeRemoved("beta"),
     ]
     assert seen[3][0] == T0 + 3.75
     assert steps(seen)[-1] == (15.25, DEAD)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.05, 0.1, 0.2])
+def test_a_loop_that_is_stuck_for_four_seconds_is_always_seen_as_stalled(offset):
+    detector = make(Timings(check_interval=0.27))
+    heard_at = T0 + offset
+    detector.on_heard("beta", heard_at)
+    seen = run(detector, heard_at + 3.99)
+    told = [at - heard_at for at, e in seen if isinstance(e, NeighbourStatus) and e.stalled]
+    assert told == [pytest.approx(3.75, abs=0.01)]
 
 
 def test_a_stalled_neighbour_that_is_heard_again_is_alive_and_not_stalled():
@@ -373,7 +452,7 @@ def test_an_announced_lag_stretches_dead_up_to_eight_times(lag, dead_at):
 def test_our_own_lag_stretches_dead():
     detector = make(interval=50.0)
     now = T0
-    while detector.edges()[0].state is not DOWN:
+    while detector.neighbours(now)[0].status is not DEAD:
         now = detector.next_deadline() + 0.375  # every turn of our loop is this late
         detector.on_tick(now)
     assert detector.lag == pytest.approx(0.375)
@@ -392,7 +471,7 @@ def test_the_stretch_is_told_to_who_counts_until_removal():
     detector = make(interval=50.0)
     detector.on_beat("beta", 50.0, 1.0, T0)
     told = [e for e in effects(run(detector, T0 + 30)) if isinstance(e, NeighbourStatus)]
-    assert told[-1] == status(WARNING, DEAD, stretch=4.0)
+    assert told[-1] == status(WARNING, DEAD, quiet=True, stretch=4.0)
 
 
 # -- beats and settings ---------------------------------------------------------------------------
@@ -430,20 +509,20 @@ def test_a_spurious_tick_does_nothing():
 
 
 def test_new_timings_judge_at_once_in_both_directions_and_announce_the_interval():
-    detector = make(interval=50.0)
+    detector = make(Timings(dead=3.0))
     run(detector, T0 + 6)
     assert detector.edges()[0].state is DOWN
     patient = replace(Timings(), slow=3.0, warn=5.5, dead=30.0, remove=60.0)
     assert detector.set_timings(patient, T0 + 6) == [
         edge(WARN),
-        status(DEAD, WARNING),
+        status(DEAD, WARNING, stalled=True),
         BeatDue(0.0),
     ]
     detector.check_invariants()
     hasty = Timings(slow=0.1, warn=0.2, dead=0.3, remove=0.4)
     assert detector.set_timings(hasty, T0 + 6) == [
         edge(DOWN, SILENT, 0.3),
-        status(WARNING, DEAD),
+        status(WARNING, DEAD, quiet=True),
         BeatDue(0.0),
     ]
 

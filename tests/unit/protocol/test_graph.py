@@ -56,7 +56,7 @@ def test_a_chain_is_routed_hop_by_hop() -> None:
 
 def test_an_edge_to_a_new_life_does_not_make_the_old_one_alive() -> None:
     """Its neighbour is linked to the new life before the new life's first word has arrived."""
-    gone = Edge("b", 100, DOWN, GONE, 0.2, 7)
+    gone = Edge("b", 100, DOWN, GONE, 0.2, life=7)
     graph = graph_of(state("a", gone), state("b", Edge("a", 100, life=7)))
     assert not found(graph, "b").reachable
     graph.update(state("a", Edge("b", 100, life=14)), "a")
@@ -70,43 +70,11 @@ def test_an_edge_to_a_new_life_does_not_make_the_old_one_alive() -> None:
 
 
 def test_a_report_about_an_old_life_says_nothing_about_the_new_one() -> None:
-    about_old, about_new = (Edge("b", 100, DOWN, GONE, 0.2, life) for life in (7, 14))
+    about_old, about_new = (Edge("b", 100, DOWN, GONE, 0.2, life=life) for life in (7, 14))
     graph = graph_of(state("a", about_old), state("b", incarnation=2))
     assert found(graph, "b").gone == 0
     graph.update(state("a", about_new), "a")
     assert graph.recompute()["b"].gone == 1
-    graph.check_invariants()
-
-
-def test_the_last_sign_of_life_is_the_latest_and_each_age_counts_from_when_it_came() -> None:
-    graph = Graph("a")
-    for link_state in (state("a", "b", "c"), state("b", "a", "x"), state("c", "a", "x")):
-        graph.update(link_state, link_state.origin, 100.0)
-    graph.update(state("x", "b", "c"), "x", 100.0)
-    graph.recompute()
-    early, late = Edge("x", 100, DOWN, SILENT, 0.5), Edge("x", 100, DOWN, SILENT, 2.7)
-    graph.update(state("b", "a", early), "b", 101.0)
-    graph.update(state("c", "a", late), "c", 103.5)
-    assert graph.recompute()["x"].heard_at == pytest.approx(100.8)
-    graph.update(state("c", "a", Edge("x", 100, DOWN, GONE, 2.7)), "c", 109.0)
-    assert graph.recompute()["x"].heard_at == pytest.approx(100.8), "the same word, another reason"
-    graph.check_invariants()
-
-
-def test_who_is_lost_together_with_a_peer_may_have_been_heard_by_it_until_then() -> None:
-    states = [
-        state("a", "b", "c"),
-        state("b", "a", "x"),
-        state("c", "a", "x"),
-        state("x", "b", "c"),
-    ]
-    graph = graph_of(*states)
-    graph.update(state("b", "a", Edge("x", 100, DOWN, SILENT, 1.0)), "b", 50.0)
-    graph.update(state("a", "b"), "a", 58.0)  # c is lost, on purpose: nothing is said of it
-    changes = graph.recompute()
-    assert (changes["x"].reachable, changes["x"].silent, changes["x"].heard_at) == (False, 1, None)
-    graph.update(state("a", "b", Edge("c", 100, DOWN, SILENT, 0.4)), "a", 58.5)
-    assert graph.recompute()["x"].heard_at == pytest.approx(58.1)
     graph.check_invariants()
 
 
@@ -120,7 +88,7 @@ def test_an_edge_that_only_one_end_advertises_does_not_count() -> None:
 
 def test_an_edge_that_one_end_says_is_down_does_not_count() -> None:
     graph = graph_of(state("a", Edge("b", 100, DOWN, SILENT, 2.5)), state("b", "a"))
-    assert found(graph, "b") == Reach("b", 1, 7, False, silent=1, heard_at=-2.5)
+    assert found(graph, "b") == Reach("b", 1, 7, False, silent=1, silent_since=-2.5)
 
 
 def test_the_dearer_claim_is_the_cost_of_an_edge() -> None:
@@ -193,11 +161,40 @@ def test_reports_of_a_lost_node_count_only_from_reachable_neighbours() -> None:
         state("x", "b", "c"),
         *(state(f"bystander-{number}") for number in range(20)),  # so that it is not all new
     )
-    assert found(graph, "x") == Reach("x", 1, 7, False, gone=1, heard_at=-0.2)
+    assert found(graph, "x") == Reach("x", 1, 7, False, gone=1, silent_since=-0.2)
     graph.update(state("b", "a", "c", Edge("x", 1, DOWN, GONE, 0.2)), "b")
     changes = graph.recompute()  # c has become reachable, and so have its reports
-    assert changes["x"] == Reach("x", 1, 7, False, gone=1, silent=1, heard_at=-0.2)
+    assert changes["x"] == Reach("x", 1, 7, False, gone=1, silent=1, silent_since=-0.2)
     graph.check_invariants()
+
+
+def test_the_last_sign_of_life_is_counted_from_when_each_report_came() -> None:
+    def loss(of: str, reason: DownReason, age: float, now: float) -> float:
+        graph.update(state(of, "a", Edge("x", 1, DOWN, reason, age)), of, now)
+        graph.recompute()
+        graph.check_invariants()
+        return found(graph, "x").silent_since
+
+    graph = graph_of(
+        state("a", "b", "c", "d"), state("b", "a"), state("c", "a"), state("d", "a", "x"),
+        state("x", "b", "c", "d"),
+    )  # fmt: skip
+    assert loss("b", SILENT, 2.4, now=102.4) == 100.0
+    assert loss("c", SILENT, 3.5, now=103.5) == 100.0, "what b said is a second old by now"
+    assert loss("b", GONE, 2.4, now=104.0) == 100.0, "the probe's answer is no sign of life"
+    assert loss("b", GONE, 0.5, now=110.0) == 109.5, "it was heard again, and lost again"
+
+
+def test_our_own_pause_makes_no_report_older() -> None:
+    graph = graph_of(state("a", "b"), state("b", "a"), state("x", "b"))
+    assert not graph.on_pause(60.0, 90.0)
+    graph.update(state("b", "a", Edge("x", 1, DOWN, SILENT, 2.0)), "b", 102.0)
+    graph.recompute()
+    assert graph.on_pause(60.0, 163.0)
+    assert graph.recompute()["x"].silent_since == 160.0
+    graph.check_invariants()
+    assert graph.on_pause(60.0, 170.0)
+    assert graph.recompute()["x"].silent_since == 170.0, "nobody was heard in the future"
 
 
 def test_a_node_that_left_has_no_edges_and_says_so() -> None:

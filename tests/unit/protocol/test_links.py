@@ -31,11 +31,11 @@ from meshcore.protocol.wire.control import Beat, Bye, Flags, Hello, Refusal, Ref
 
 URL, OTHER_URL = "tcp://10.0.0.2:7323", "tcp://10.0.0.3:7323"
 MY_LIFE, LIFE, LATER_LIFE = 11, 22, 33
-HELLO = Hello(1, 1, "mesh", "mike", 5, LIFE, 100, ("tcp://h:1",), 0, 0.5, 7, 1.5)
+HELLO = Hello(1, 1, "mesh", "mike", 5, LIFE, 100, ("tcp://h:1",), 0, 0.5, 7, 1.5, 0.25)
 WELCOME = Welcome(
-    1, "mesh", "mike", 5, LIFE, 200, ("tcp://h:1",), 0, 0.5, 7, 1.5, 0, ("tcp://h:2",)
+    1, "mesh", "mike", 5, LIFE, 200, ("tcp://h:1",), 0, 0.5, 7, 1.5, 0.25, 0, ("tcp://h:2",)
 )
-BEAT = Beat("mike", 5, LIFE, 1, 0.5, 0, 0.0)
+BEAT = Beat("mike", 5, LIFE, 1, 0.5, 0, 0.0, 7, 1.75)
 REFUSE = Refuse(Refusal.MESH, "this is mesh 'x', not 'mesh'", "mike", 0)
 BYE = Bye(Refusal.LEAVING, "leaving")
 
@@ -305,7 +305,7 @@ def test_the_dialler_says_hello_first_then_is_greeted_and_up_with_the_first_beat
     assert rig.add_peer(URL, 0.0) == [Dial(1, URL)]
     (hello,) = sent(rig.on_connected(1, 0.1))
     assert replace(hello, nonce=0) == Hello(
-        1, 1, "mesh", "kilo", 50, MY_LIFE, 0, ("tcp://me:1",), 0, 0.25, 3, 2.0
+        1, 1, "mesh", "kilo", 50, MY_LIFE, 0, ("tcp://me:1",), 0, 0.25, 3, 2.0, 0.1
     )
     assert rig.on_message(1, WELCOME, 0.2) == [
         Handshaken(1, "mike", LIFE, dialled=True),
@@ -343,7 +343,11 @@ def test_the_listener_answers_welcome_and_is_up_with_the_first_beat() -> None:
         ({"version_min": 0, "version_max": 0}, Refusal.VERSION, "0 to 0"),
         ({"mesh": "other"}, Refusal.MESH, "this is mesh 'mesh', not 'other'"),
         ({"node_id": "kilo", "life": MY_LIFE}, Refusal.SELF, "yourself"),
-        ({"node_id": "kilo"}, Refusal.TAKEN, "node id 'kilo' is taken by pid 812 on host nz-078"),
+        (
+            {"node_id": "kilo", "up_time": 0.0},
+            Refusal.TAKEN,
+            "node id 'kilo' is taken by pid 812 on host nz-078",
+        ),
     ],
 )
 def test_a_hello_that_does_not_fit_is_refused_with_a_reason(
@@ -743,11 +747,20 @@ def test_refusals_of_our_id_are_fatal_and_say_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scale", "born", "evicts"), [(7, 1.0, True), (7, 3.0, False), (8, 1.0, False)]
+    ("scale", "born", "up_time", "evicts"),
+    [
+        (7, 1.0, 0.0, True),  # on one scale the older stays, whatever the uptimes say
+        (7, 3.0, 99.0, False),
+        (8, 1.0, 4.0, False),  # on different ones who has lived longer: we have lived 5 s
+        (8, 3.0, 6.0, True),
+    ],
 )
-def test_of_two_lives_of_our_id_the_older_stays(scale: int, born: float, evicts: bool) -> None:
-    rig = Rig(scale=7, born=2.0)
-    effects = rig.accept(2, replace(HELLO, node_id="kilo", scale=scale, born=born))
+def test_of_two_lives_of_our_id_the_older_stays(
+    scale: int, born: float, up_time: float, evicts: bool
+) -> None:
+    rig = Rig(scale=7, born=2.0, started_at=0.0)
+    hello = replace(HELLO, node_id="kilo", scale=scale, born=born, up_time=up_time)
+    effects = rig.accept(2, hello, now=5.0)
     assert any(isinstance(effect, Evicted) for effect in effects) == evicts
     fatal = refusal(effects) in (Refusal.TAKEN, Refusal.EVICTED)
     assert fatal != evicts
@@ -811,6 +824,19 @@ def test_learnt_urls_are_dialled_but_never_our_own() -> None:
     rig = Rig()
     assert rig.learn("kilo", (URL,), 0.0) == []
     assert rig.learn("mike", (URL,), 0.0) == [Dial(1, URL)]
+
+
+def test_a_learnt_url_that_is_taken_back_leaves_its_link_alone() -> None:
+    rig = Rig()
+    rig.learn("mike", (URL,), 0.0)
+    rig.on_connected(1, 0.0)
+    rig.on_message(1, WELCOME, 0.0)
+    rig.on_beat(1, BEAT, 0.0)
+    assert not rig.is_in_vain("mike")
+    rig.unlearn((URL, "tcp://unknown:1"))
+    assert rig.link_to("mike") == 1
+    rig.on_closed(1, "reset", 5.0)
+    assert rig.next_deadline() is None, "nobody dials it again"
 
 
 def test_a_dropped_link_says_bye_where_told_so() -> None:

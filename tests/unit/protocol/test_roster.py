@@ -6,6 +6,7 @@ import pytest
 
 from meshcore.protocol.membership.events import (
     Added,
+    Lost,
     NeighbourStatus,
     PeerState,
     Reason,
@@ -13,8 +14,8 @@ from meshcore.protocol.membership.events import (
     Restarted,
     StatusChanged,
 )
-from meshcore.protocol.membership.known import view_entry_of
-from meshcore.protocol.membership.roster import LEFT_MAX, Roster
+from meshcore.protocol.membership.known import LEFT_MAX, VIEW_REMOVED, view_entry_of
+from meshcore.protocol.membership.roster import Roster
 from meshcore.protocol.membership.timings import Timings
 from meshcore.protocol.view import NodeStatus, Reach
 
@@ -34,8 +35,20 @@ def make_with_gamma():
     return roster
 
 
-def reach(roster, now, node_id="gamma", *, reachable=True, incarnation=1, life=LIFE, **fields):
-    """Routing tells of one node."""
+def reach(
+    roster,
+    now,
+    node_id="gamma",
+    *,
+    reachable=True,
+    incarnation=1,
+    life=LIFE,
+    silent_for=0.0,
+    **fields,
+):
+    """Routing tells of one node; `silent_for`: the smallest silence of its reporters, by now."""
+    if fields.get("gone") or fields.get("silent"):
+        fields["silent_since"] = now - silent_for
     if reachable:
         fields = {"hops": 2, "cost": 500, "next_hop": "beta", **fields}
     entry = Reach(node_id, incarnation, life, reachable, **fields)
@@ -44,12 +57,8 @@ def reach(roster, now, node_id="gamma", *, reachable=True, incarnation=1, life=L
     return events
 
 
-def lose(roster, now, *, silent_for=None, **fields):
-    """Routing finds no way to it; `silent_for`: how long ago reporters heard of it last."""
-    if silent_for is None and fields.get("gone", 0) + fields.get("silent", 0):
-        silent_for = 0.0
-    heard_at = None if silent_for is None else now - silent_for
-    return reach(roster, now, reachable=False, heard_at=heard_at, **fields)
+def lose(roster, now, **fields):
+    return reach(roster, now, reachable=False, **fields)
 
 
 def neighbour(roster, now, old, new, node_id="gamma", *, incarnation=1, life=LIFE, **fields):
@@ -384,6 +393,167 @@ def test_a_lagging_neighbour_is_removed_later():
     lose(roster, T0 + 20, silent=1, silent_for=5.0)
     neighbour(roster, T0 + 20, ALIVE, DEAD, stretch=4.0)
     assert run(roster, T0 + 99) == [(40.0, Removed("gamma", Reason.SILENT))]
+
+
+# -- quiet: DEAD by our timings, over a connection that is whole -----------------------------------
+
+
+def make_with_quiet_gamma(**fields):
+    """Gamma is a neighbour that was found DEAD by age at T0; its edge is not DOWN."""
+    roster = make()
+    neighbour(roster, T0 - 5, DEAD, ALIVE)
+    reach(roster, T0 - 5, hops=1, next_hop="gamma", **fields)
+    for old, new in ((ALIVE, SLOW), (SLOW, WARNING)):
+        assert neighbour(roster, T0 - 1, old, new) == [changed(old, new, True)]
+    events = neighbour(roster, T0, WARNING, DEAD, quiet=True)
+    assert events == [changed(WARNING, DEAD, True, "quiet")]
+    return roster
+
+
+def test_a_quiet_neighbour_is_dead_and_removed_at_the_right_moments_and_its_work_goes_on():
+    roster = make_with_quiet_gamma()
+    assert (roster.get("gamma").status, roster.get("gamma").reachable) == (DEAD, True)
+    assert run(roster, T0 + 99) == [(5.0, Removed("gamma", Reason.QUIET))]  # and no PeerState
+    assert "gamma" not in roster
+    assert (roster.get("gamma"), len(roster), len(roster.nodes())) == (None, 1, 1)
+    assert roster.next_deadline() is None
+    assert roster.holder("gamma").life == LIFE, "its id is not free for others"
+    assert neighbour(roster, T0 + 99, DEAD, ALIVE) == [Added("gamma", 1, LIFE)]
+    assert (roster.get("gamma").status, roster.get("gamma").reachable) == (ALIVE, True)
+
+
+def test_a_quiet_neighbour_is_dead_whatever_others_say_of_it():
+    roster = make_with_quiet_gamma()
+    assert reach(roster, T0 + 1, hops=2, next_hop="beta") == []
+    assert reach(roster, T0 + 2, warn=True) == []
+    assert run(roster, T0 + 9) == [(5.0, Removed("gamma", Reason.QUIET))]
+    assert reach(roster, T0 + 9, hops=3, next_hop="delta") == [], "only a beat brings it back"
+
+
+def test_work_for_a_quiet_neighbour_waits_while_no_way_leads_there_listed_or_not():
+    roster = make_with_quiet_gamma()
+    assert lose(roster, T0 + 1, silent=1, silent_for=5.0) == [state(False)]  # held, not lost
+    assert reach(roster, T0 + 2) == [state(True)]
+    run(roster, T0 + 9)
+    assert "gamma" not in roster
+    assert lose(roster, T0 + 9, silent=1, silent_for=9.0) == [state(False)]
+    assert reach(roster, T0 + 9) == [state(True)]
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_quiet_neighbour_whose_connection_ends_is_what_the_others_say(removed):
+    roster = make_with_quiet_gamma()
+    now = T0 + (6 if removed else 4)
+    run(roster, now)
+    lose(roster, now, silent=1, silent_for=11.0)
+    events = neighbour(roster, now, DEAD, DEAD)
+    gone = Lost if removed else Removed
+    assert events == [gone("gamma", Reason.SILENT), state(False, Reason.SILENT)]
+    assert neighbour(roster, now + 1, DEAD, ALIVE)[0] == Added("gamma", 1, LIFE)
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_quiet_neighbour_whose_connection_ends_is_alive_over_another_way(removed):
+    roster = make_with_quiet_gamma()
+    now = T0 + (6 if removed else 4)
+    run(roster, now)
+    reach(roster, now, hops=2, next_hop="beta")
+    back = Added("gamma", 1, LIFE) if removed else changed(DEAD, ALIVE, True)
+    assert neighbour(roster, now, DEAD, DEAD) == [back]
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_quiet_neighbour_whose_connection_ends_is_not_believed_over_its_own_edge(removed):
+    roster = make_with_quiet_gamma()
+    now = T0 + (6 if removed else 4)
+    run(roster, now)
+    assert neighbour(roster, now, DEAD, DEAD) == []
+    events = lose(roster, now, gone=1, silent_for=0.5)
+    assert state(False, Reason.GONE) in events
+    assert run(roster, T0 + 99) == ([] if removed else [(13.5, Removed("gamma", Reason.GONE))])
+
+
+def test_a_quiet_neighbour_without_reporters_is_unreachable_when_its_connection_ends():
+    roster = make_with_quiet_gamma()
+    lose(roster, T0 + 1)
+    assert neighbour(roster, T0 + 1, DEAD, DEAD) == [state(False, Reason.UNREACHABLE)]
+    assert roster.get("gamma").reason is Reason.UNREACHABLE
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_quiet_neighbour_that_leaves_is_lost_at_once(removed):
+    roster = make_with_quiet_gamma()
+    if removed:
+        run(roster, T0 + 6)
+    gone = Lost if removed else Removed
+    left = lose(roster, T0 + 6, left=True)
+    assert left == [gone("gamma", Reason.LEFT), state(False, Reason.LEFT)]
+    assert neighbour(roster, T0 + 7, DEAD, ALIVE) == []
+
+
+def test_a_new_life_of_a_removed_quiet_neighbour_ends_the_old_one():
+    roster = make_with_quiet_gamma()
+    run(roster, T0 + 6)
+    assert neighbour(roster, T0 + 6, DEAD, ALIVE, life=LIFE - 1, incarnation=0) == []
+    assert neighbour(roster, T0 + 7, DEAD, ALIVE, life=22, incarnation=2) == [
+        Lost("gamma", Reason.REMOVED),
+        state(False, Reason.REMOVED),
+        Added("gamma", 2, 22),
+        state(False, life=22),
+    ]
+
+
+def test_a_lagging_quiet_neighbour_is_removed_later():
+    roster = make()
+    neighbour(roster, T0 - 20, DEAD, ALIVE)
+    neighbour(roster, T0, ALIVE, WARNING)
+    neighbour(roster, T0, WARNING, DEAD, quiet=True, stretch=4.0)
+    assert [at for at, _ in run(roster, T0 + 99)] == [20.0]
+
+
+def test_new_timings_judge_a_quiet_neighbour_too():
+    roster = make_with_quiet_gamma()
+    assert roster.set_timings(Timings(dead=2.5, remove=3.0), T0 + 0.6) == [
+        Removed("gamma", Reason.QUIET)
+    ]
+    roster.check_invariants()
+
+
+def test_our_own_pause_ages_no_quiet_neighbour():
+    roster = make_with_quiet_gamma()
+    roster.on_pause(60.0, T0 + 61)
+    assert run(roster, T0 + 99) == [(65.0, Removed("gamma", Reason.QUIET))]
+
+
+def test_a_client_that_is_told_of_a_quiet_node_loses_it_only_when_its_node_does():
+    roster = Roster("alpha~1", incarnation=0, life=5, timings=Timings(), listed=False)
+    gamma = make_with_quiet_gamma().get("gamma")
+    told = roster.on_view([view_entry_of(gamma)], reset=True, now=T0)
+    assert told[-1] == state(True)
+    assert roster.get("gamma").status is DEAD
+    gone = ("gamma", 0, VIEW_REMOVED, False, "quiet", 0)
+    assert roster.on_view([gone], reset=False, now=T0) == [Removed("gamma", Reason.QUIET)]
+    assert roster.on_view([gone], reset=False, now=T0) == []
+    lost = ("gamma", 0, VIEW_REMOVED, False, "silent", 0)
+    assert roster.on_view([lost], reset=False, now=T0) == [
+        Lost("gamma", Reason.SILENT),
+        state(False, Reason.SILENT),
+    ]
+    roster.check_invariants()
+
+
+def test_a_client_hears_of_a_quiet_node_again_or_loses_it_with_its_node():
+    roster = Roster("alpha~1", incarnation=0, life=5, timings=Timings(), listed=False)
+    gamma = view_entry_of(make_with_quiet_gamma().get("gamma"))
+    gone = ("gamma", 0, VIEW_REMOVED, False, "quiet", 0)
+    for again in (True, False):
+        roster.on_view([gamma], reset=True, now=T0)
+        roster.on_view([gone], reset=False, now=T0)
+        if again:
+            assert roster.on_view([gamma], reset=False, now=T0)[0] == Added("gamma", 0, LIFE)
+        else:
+            assert roster.on_view([], reset=True, now=T0)[0] == Lost("gamma", Reason.REMOVED)
+        roster.check_invariants()
 
 
 # -- lives ----------------------------------------------------------------------------------------

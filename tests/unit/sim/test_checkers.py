@@ -27,7 +27,7 @@ def test_a_mesh_whose_links_are_cut_has_no_routes_there() -> None:
     world = pair()
     world.dials["a", "c"] = None  # it should have been dialled, and was not
     assert any("edges" in problem for problem in checkers.agreement(world))
-    assert any("hops" in problem for problem in checkers.agreement(world))
+    assert any("costs" in problem for problem in checkers.agreement(world))
 
 
 def test_a_second_execution_is_a_problem_at_once() -> None:

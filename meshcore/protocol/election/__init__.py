@@ -1,0 +1,1 @@
+"""Who is master, and how old everybody is: `scale` has the ages, `election` the choice."""

@@ -1,0 +1,1 @@
+"""One time for the whole mesh: `clock` follows the master's, hop by hop."""
