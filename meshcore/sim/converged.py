@@ -16,6 +16,8 @@ from dataclasses import replace
 from meshcore.protocol.routing.graph import Graph
 from meshcore.protocol.routing.store import Held
 from meshcore.protocol.wire.records import LinkState
+from meshcore.sim.network import Conditions
+from meshcore.sim.process import Process
 from meshcore.sim.world import World
 
 KNOWN_FOR_LONG = 0.0  # before anything on the clock of any process
@@ -40,6 +42,8 @@ def start_converged(world: World, edges: Sequence[tuple[str, str]]) -> None:
         network.conditions = conditions
         _check_links(world, edges)
         processes = world.alive()
+        for process in processes:
+            process.input(process.mesh.adopt_round_trips, _round_trips(process, conditions))
         own = [held for process in processes for held in process.mesh.database.own_records()]
         records = [Held(held.raw, held.record, KNOWN_FOR_LONG) for held in own]
         graph = Graph(processes[0].name)
@@ -52,6 +56,16 @@ def start_converged(world: World, edges: Sequence[tuple[str, str]]) -> None:
         network.conditions = conditions
         if collects:
             gc.enable()
+
+
+def _round_trips(process: Process, conditions: Conditions) -> dict[str, float]:
+    """What echoes over each link would measure."""
+    found = {}
+    for wire in process.wires.values():
+        one, other = wire.ends
+        peer = wire.other(wire.end_of(process)).process.name
+        found[peer] = (one.share + other.share) * conditions.delay
+    return found
 
 
 def _check_links(world: World, edges: Sequence[tuple[str, str]]) -> None:

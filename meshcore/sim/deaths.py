@@ -49,7 +49,7 @@ class Deaths(Watch):
         self.deaths: list[Death] = []
         self.false: list[str] = []
         self._open: dict[str, list[Death]] = {}
-        self._started_at = 0.0
+        self._started_at: dict[str, float] = {}
         self._dead_lives: dict[tuple[str, int], float] = {}
         self.within = world.timings.dead + KNOWN_WITHIN if within is None else within
 
@@ -78,7 +78,7 @@ class Deaths(Watch):
         self.world.clock.after(self.within, self._on_due, death)
 
     def on_start(self, process: Process) -> None:
-        self._started_at = self.world.now
+        self._started_at[process.name] = self.world.now
         for death in self._open.get(process.name, ()):
             death.is_void = death.is_void or bool(death.waiting)
 
@@ -124,7 +124,8 @@ class Deaths(Watch):
         if died_at is None or self.world.network.cuts():
             return
         # Two parts that meet know each other as of when they parted, until they have compared.
-        last = max(died_at, self.world.troubled_at, self._started_at) + RETURNS_MAX
+        others = (at for other, at in self._started_at.items() if other != name)
+        last = max(died_at, self.world.troubled_at, *others) + RETURNS_MAX
         if self.world.now > last and was_sound(process, died_at):
             self.problem(f"{process.name} takes a life of {name} for alive that has ended")
 

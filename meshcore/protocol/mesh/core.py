@@ -235,6 +235,12 @@ class Mesh(ControlPlane):
         self.own.details = content
         self._perform(self.database.set_own(DETAILS, self.own.write_details, now), now)
 
+    def adopt_round_trips(self, seconds: Mapping[str, float], now: float) -> None:
+        """Take our links as measured for long, and write what they cost; by neighbour."""
+        for node_id, round_trip in seconds.items():
+            self.latency.adopt(node_id, round_trip)
+        self._announce(now)
+
     def adopt(self, records: Iterable[Held], graph: Graph, now: float) -> None:
         """Take the records of all nodes, and the graph of them, as known for long; conclude."""
         self.database.adopt(records)
