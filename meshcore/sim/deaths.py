@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 KNOWN_WITHIN = 1.0  # seconds after `dead` until everybody knows
 SOUND_FOR = 10.0  # seconds that the links to a node have been sound before a DEAD is false
+YOUNG = 2.0  # seconds of a life in which its first words may not have gone round
 RETURNS_MAX = 10.0  # seconds after a death in which news that were on their way may still count
 
 
@@ -36,6 +37,7 @@ class Death:
     waiting: dict[Process, None]
     took: list[float] = field(default_factory=list)
     is_void: bool = False  # it started again before everybody knew
+    was_young: bool = False
 
 
 class Deaths(Watch):
@@ -73,6 +75,7 @@ class Deaths(Watch):
             other for other in self.world.alive() if other.mesh.links.link_to(name) is not None
         ]
         death = Death(name, life, now, kind, neighbours, waiting)
+        death.was_young = now - process.started_at < YOUNG
         self.deaths.append(death)
         self._open.setdefault(name, []).append(death)
         self.world.clock.after(self.within, self._on_due, death)
@@ -132,7 +135,7 @@ class Deaths(Watch):
     def _on_due(self, death: Death) -> None:
         """Who has not heard of it by now, though it could have?"""
         late = [one for one in death.waiting if was_sound(one, death.at)]
-        if not late or death.is_void:
+        if not late or death.is_void or death.was_young:
             return
         if not death.neighbours or not all(was_sound(one, death.at) for one in death.neighbours):
             return  # one that does not notice for now keeps the dead alive for all
