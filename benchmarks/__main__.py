@@ -18,6 +18,8 @@ QUESTIONS = {
     "call": "round trip and calls/s to the next node, against plain ZeroMQ and the peers",
     "relay": "what a hop in between adds, and what forwarding costs",
     "start": "how long a node and a command take to start",
+    "idle": "what a node with nothing to do costs in a mesh of 10, 100 and 1,000",
+    "detection": "how soon everybody knows that a node was killed, froze, woke or left",
     "routing": "shortest paths over the whole graph and after one change",
 }
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -49,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    listed = "\n".join(f"  {name:8} {says}" for name, says in QUESTIONS.items())
+    listed = "\n".join(f"  {name:9} {says}" for name, says in QUESTIONS.items())
     parser = argparse.ArgumentParser(
         prog="bench",
         description="Measure meshcore against plain ZeroMQ and its peers.",

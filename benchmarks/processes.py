@@ -68,9 +68,9 @@ class Worker:
         """Its process id."""
         return self._process.pid
 
-    def wait_ready(self) -> Any:
+    def wait_ready(self, timeout: float = START_TIMEOUT) -> Any:
         """The address that it announces. Raises SubjectError where it cannot run."""
-        message = self._read(START_TIMEOUT)
+        message = self._read(timeout)
         if "unavailable" in message:
             raise SubjectError(message["unavailable"])
         return message["ready"]

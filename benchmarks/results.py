@@ -197,4 +197,4 @@ def _reaches(value: float, limit: float, better: Better) -> bool:
 
 def _distance(value: float, bar: Bar, unit: str) -> str:
     by = f"{abs(value - bar.limit):.2f} {unit}".rstrip()
-    return f"{by} ({abs(value / bar.limit - 1):.0%})"
+    return f"{by} ({abs(value / bar.limit - 1):.0%})" if bar.limit else by

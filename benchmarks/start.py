@@ -70,17 +70,17 @@ def run(options: Options) -> Report:
 
 def _commands(folder: Path, url: str | SubjectError) -> dict[str, Callable[[], float]]:
     python = [sys.executable, "-c"]
-    environment = _environment(folder)
+    environment = environment_of(folder)
 
     def ping() -> float:
         if isinstance(url, SubjectError):
             raise url
-        command = [*_meshctl(), "ping", NODE_ID, "--count", "1", "--via", url]
+        command = [*meshctl(), "ping", NODE_ID, "--count", "1", "--via", url]
         return _time_whole(command, environment)
 
     commands = {
         CLICK: lambda: _time_whole([*python, "import click"], environment),
-        HELP: lambda: _time_whole([*_meshctl(), "--help"], environment),
+        HELP: lambda: _time_whole([*meshctl(), "--help"], environment),
         LIBRARY: lambda: _time_whole([*python, "import meshcore"], environment),
         RUN: lambda: _time_ready(folder),
         PING: ping,
@@ -102,7 +102,7 @@ def _all(report: Report, commands: dict[str, Callable[[], float]]) -> dict[str, 
     return times
 
 
-def _meshctl() -> list[str]:
+def meshctl() -> list[str]:
     """The installed command where there is one, else the module."""
     script = Path(sys.executable).parent / "meshctl"
     return [str(script)] if script.exists() else [sys.executable, "-m", "meshcore"]
@@ -113,7 +113,7 @@ def _has_wrapper() -> bool:
     return Path(sys.prefix) == ROOT / ".venv" and (ROOT / "bin" / "meshctl").exists()
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def environment_of(folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MESHCORE_")}
     paths = [str(ROOT), *filter(None, [kept.get("PYTHONPATH")])]
     return kept | {
@@ -158,11 +158,11 @@ def _node(folder: Path) -> Iterator[str | SubjectError]:
 @contextlib.contextmanager
 def _running_node(folder: Path, node_id: str) -> Iterator[tuple[dict[str, Any], float]]:
     """`meshctl run` until its ready line, stopped by SIGTERM: (that line, when it came)."""
-    command = [*_meshctl(), "run", "--json", "--id", node_id, "--listen", "tcp://127.0.0.1:0"]
+    command = [*meshctl(), "run", "--json", "--id", node_id, "--listen", "tcp://127.0.0.1:0"]
     command += ["--data-dir", str(folder / node_id)]
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
-            command, env=_environment(folder), cwd=ROOT, stdout=subprocess.PIPE, stderr=errors
+            command, env=environment_of(folder), cwd=ROOT, stdout=subprocess.PIPE, stderr=errors
         )
         try:
             line = _first_line(process, errors)

@@ -48,6 +48,7 @@ from meshcore.transport.transport import Transport
 
 _LOG = logging.getLogger("meshcore.driver")
 SLACK = 0.02  # seconds; the delay of acks, the shortest time that the data plane waits
+DRAIN_LATE = 0.05  # seconds; a loop that is on time has read its sockets a moment ago
 _Future = asyncio.Future
 
 
@@ -315,9 +316,10 @@ class Driver:
         self._timer = self.loop.call_later(max(0.0, deadline - self.now()), self._on_timer)
 
     def _on_timer(self) -> None:
+        late = self.now() - self._timer_at
         self._timer, self._timer_at = None, float("inf")
-        if self.mesh.is_control_due(self.now()):
-            # What has arrived counts before anybody is judged silent.
+        if late > DRAIN_LATE and self.mesh.is_control_due(self.now()):
+            # What has arrived meanwhile counts before anybody is judged silent.
             self.transport.drain()
         self.mesh.on_tick(self.now())
         self.flush()

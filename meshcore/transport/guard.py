@@ -59,7 +59,7 @@ class Guard:
                 (connection, connection.received_bytes())
                 for connection in list(port.connections.values())
             ]
-            port.drain(DRAIN_BUDGET)
+            port.drain_if_readable(DRAIN_BUDGET)
             for connection, size in received:
                 connection.forgiven_bytes += forgiven
                 if size is not None:

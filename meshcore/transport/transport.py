@@ -146,7 +146,7 @@ class Transport:
     def drain(self) -> None:
         """Hand over what is readable now: before the time is looked at."""
         for port in list(self._hub.ports):
-            port.drain(DRAIN_BUDGET)
+            port.drain_if_readable(DRAIN_BUDGET)
 
     async def probe(self, urls: Iterable[str]) -> bool:
         """Whether nobody listens at any of `urls`: each refused one plain connect() within 1 s."""

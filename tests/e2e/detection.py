@@ -133,6 +133,11 @@ class Mesh:
         assert code == 0
         return removed
 
+    async def back(self, victim: str) -> None:
+        """Start a node again, until everybody knows everybody."""
+        await self.nodes[victim].start_again()
+        await self.settle()
+
     async def routes_over(self, victim: str, asked: str) -> list[list[str]]:
         """The ways from one node to all others that lead over the victim."""
         async with self.world.client(self.nodes[asked]) as client:
@@ -244,12 +249,10 @@ def run(size: int, rounds: int, told: Callable[[str], object] = print) -> None:
                 assert killed.dead <= KILLED_DEAD, killed
                 for asked in mesh.others(victim)[::7]:
                     assert await mesh.routes_over(victim, asked) == []
-                await mesh.nodes[victim].start_again()
-                await mesh.settle()
+                await mesh.back(victim)
                 removed = await mesh.stop(victim)
                 told(f"{victim}: left, removed everywhere after {removed:.3f} s")
                 assert removed <= LEFT_REMOVED
-                await mesh.nodes[victim].start_again()
-                await mesh.settle()
+                await mesh.back(victim)
 
     asyncio.run(scenario())

@@ -196,7 +196,6 @@ class Consequences(Machines):
         self.clients.note((effect.node_id,), removed=effect.reason.value)
         self.details_of.pop(effect.node_id, None)
         self.database.remove(effect.node_id, now)
-        self._elect(effect.node_id, now)
 
     def _on_node_event(
         self, effect: events.Added | events.StatusChanged | events.Restarted, now: float

@@ -113,3 +113,11 @@ def test_the_report_becomes_one_json_document_with_every_round() -> None:
     assert entry["rounds"] == [150.0, 300.0]
     assert entry["ratio"]["median"] == 1.5
     assert document["bars"][0]["met"] is False
+
+
+def test_a_bar_of_nothing_is_met_by_nothing_and_missed_by_anything() -> None:
+    bar = Bar(subject="mesh", metric="round trip", compare="value", limit=0.0)
+    for deaths, met in ((0.0, True), (2.0, False)):
+        (verdict,) = report_with({"mesh": {"round trip": [deaths]}}, bar).verdicts()
+        assert verdict.met is met
+        assert ("MISSED by 2.00" in verdict.text) is not met

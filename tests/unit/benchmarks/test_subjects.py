@@ -123,7 +123,7 @@ def test_an_unknown_question_is_a_usage_error(capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit) as stopped:
         command.main(["cal"])
     assert stopped.value.code == 2
-    assert "there are call, relay, start, routing" in capsys.readouterr().err
+    assert "there are call, relay, start, idle, detection, routing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
