@@ -37,11 +37,14 @@ if TYPE_CHECKING:
         UnreachableError,
         WorkCancelledError,
     )
+    from meshcore.events import Change, LinkEvent, MasterEvent, Overflow, StatusEvent
     from meshcore.message import Header, Message
-    from meshcore.node import Link, Node
+    from meshcore.node import Node
+    from meshcore.node_info import NodeInfo
     from meshcore.payload import Payload
     from meshcore.protocol.view import NodeStatus
     from meshcore.responses import Responses
+    from meshcore.router import Link
     from meshcore.work.actions import action
     from meshcore.work.context import Context
 
@@ -55,6 +58,7 @@ __all__ = [  # noqa: RUF022 (by what they are for)
     "Link",
     "Message",
     "Node",
+    "NodeInfo",
     "NodeStatus",
     "Payload",
     "Pong",
@@ -62,6 +66,11 @@ __all__ = [  # noqa: RUF022 (by what they are for)
     "Timings",
     "__version__",
     "action",
+    "Change",
+    "LinkEvent",
+    "MasterEvent",
+    "Overflow",
+    "StatusEvent",
     "AccessDeniedError",
     "ActionError",
     "BadPayloadError",
@@ -88,15 +97,21 @@ _MODULES = {
     "Context": "meshcore.work.context",
     "Controller": "meshcore.controller",
     "Header": "meshcore.message",
-    "Link": "meshcore.node",
+    "Link": "meshcore.router",
     "Message": "meshcore.message",
     "Node": "meshcore.node",
+    "NodeInfo": "meshcore.node_info",
     "NodeStatus": "meshcore.protocol.view",
     "Payload": "meshcore.payload",
     "Pong": "meshcore.controller",
     "Responses": "meshcore.responses",
     "Timings": "meshcore.config",
     "action": "meshcore.work.actions",
+    "Change": "meshcore.events",
+    "LinkEvent": "meshcore.events",
+    "MasterEvent": "meshcore.events",
+    "Overflow": "meshcore.events",
+    "StatusEvent": "meshcore.events",
     **{name: "meshcore.errors" for name in __all__ if name.endswith("Error")},
 }
 

@@ -30,11 +30,12 @@ class Announcing:
         self._driver = driver
         self._told: dict[str, Any] | None = None
 
-    def tell_endpoints(self, bound: list[str]) -> None:
-        """Where we listen, as others can dial it."""
+    def tell_endpoints(self, bound: list[str]) -> list[str]:
+        """Where we listen, as others can dial it: as configured, or the addresses bound."""
         endpoints = list(self._config.advertise) or advertised(bound)
         news = self._driver.transport.news_urls
         self._driver.mesh.set_endpoints(tuple(endpoints), news, self._driver.now())
+        return endpoints
 
     def tell_details(self) -> None:
         """What we offer and run on; nothing is said where nothing has changed."""

@@ -256,6 +256,7 @@ class Answers:
             "dialling": [
                 {
                     "url": dial.url,
+                    "learnt": not dial.configured,
                     "state": dial.state.name.lower(),
                     "attempts": dial.attempts,
                     "last_error": dial.last_error,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import ipaddress
 import os
 import platform
 import socket
@@ -137,6 +138,24 @@ def dialable_addresses() -> list[str]:
                 found[f"[{one.address}]"] = one.address == "::1"
     others = sorted(address for address, is_loopback in found.items() if not is_loopback)
     return others or sorted(found)
+
+
+def networks() -> list[str]:
+    """The networks of this machine's interfaces, loopback included: `10.1.0.0/16`, `::1/128`."""
+    import psutil
+
+    found = ["127.0.0.0/8", "::1/128"]
+    for addresses in psutil.net_if_addrs().values():
+        for one in addresses:
+            # An address with a zone is of one link alone, and no URL can name it.
+            if one.family not in (socket.AF_INET, socket.AF_INET6) or "%" in one.address:
+                continue
+            try:
+                bits = int(ipaddress.ip_address(one.netmask or "")).bit_count()
+                found.append(str(ipaddress.ip_network(f"{one.address}/{bits}", strict=False)))
+            except ValueError:  # a point-to-point interface may have no netmask
+                found.append(one.address)
+    return list(dict.fromkeys(found))
 
 
 def pid() -> int:

@@ -8,30 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
 from typing import Any, Self, TypeVar
 
-from meshcore import host
 from meshcore.announcing import Announcing
 from meshcore.answers import Answers
 from meshcore.config import Config
 from meshcore.connectivity import Connectivity
 from meshcore.errors import ClosedError, ConfigError, MeshError
-from meshcore.identity import new_life
 from meshcore.paths import DataDir
 from meshcore.payload import Spool
-from meshcore.protocol.mesh import Identity, Mesh
-from meshcore.router import Router
+from meshcore.router import Link, Router
 from meshcore.runtime import loop as event_loop
 from meshcore.runtime.background import Background, Work, interrupts, wait_until
 from meshcore.runtime.calls import Calls
+from meshcore.runtime.core import new_core
 from meshcore.runtime.driver import Driver
 from meshcore.runtime.explain import explain
+from meshcore.runtime.finding import Finding
 from meshcore.runtime.serving import Serving
 from meshcore.transport.transport import Transport
 from meshcore.urls import parse_url
@@ -42,17 +39,6 @@ _LOG = logging.getLogger("meshcore.node")
 T = TypeVar("T")
 LEAVE_WAIT = 0.5  # seconds for one neighbour to acknowledge that we leave
 DRAIN_WAIT = 0.5  # seconds for the last responses to be acknowledged
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A link to a neighbour. `since` counts on the clock of `time.monotonic()`."""
-
-    node_id: str
-    url: str | None
-    dialled: bool
-    since: float
-    state: str
 
 
 class Node:
@@ -72,30 +58,10 @@ class Node:
         self._stopping: asyncio.Task[None] | None = None
         for plugin in self.config.plugins:
             self._registry.add_plugin(plugin)
-        self._mesh = self._new_mesh(incarnation=int(time.time() * 1000))
+        self._mesh = new_core(self.config)
         self.router = Router(self._mesh)
         self.connectivity = Connectivity(
             self._mesh, self.router, act=self._act, load_of=self._load_of
-        )
-
-    def _new_mesh(self, incarnation: int) -> Mesh:
-        rng = random.Random(random.SystemRandom().getrandbits(128))
-        identity = Identity(
-            mesh=self.config.mesh,
-            node_id=self.node_id,
-            incarnation=incarnation,
-            life=new_life(rng),
-            listed=not self.config.ephemeral,
-            description=host.process_description(),
-        )
-        return Mesh(
-            identity,
-            timings=self.config.timings,
-            rng=rng,
-            now=time.monotonic(),
-            unix_now=time.time(),
-            request_timeout=self.config.request_timeout,
-            costs=dict(self.config.costs),
         )
 
     # Life ------------------------------------------------------------------------------------
@@ -120,10 +86,11 @@ class Node:
             self._assemble(loop)
             for url in self._listen:
                 self._bind(url)
+            self._announce()
+            await self._finding.start()
         except BaseException:
             await self._release()
             raise
-        self._announce()
         driver = self._started()
         for url in self._peers:
             self._mesh.add_peer(url, driver.now())
@@ -134,6 +101,7 @@ class Node:
         driver = Driver(loop, self._mesh, owner=self, make_transport=Transport)
         self._driver = driver
         self._announcing = Announcing(self.config, self._registry, driver)
+        self._finding = Finding(driver, self.config)
         self._spool = self._new_spool()
         self._serving = Serving(driver, spool=self._spool)
         self._calls = Calls(driver, spool=self._spool, explain=partial(explain, self._mesh))
@@ -196,6 +164,7 @@ class Node:
     async def _release(self) -> None:
         driver, self._driver = self._driver, None
         if driver is not None:
+            await self._finding.close()
             await driver.close(linger=0.3)
             self._serving.close()
             self._calls.close()
@@ -268,13 +237,19 @@ class Node:
             self._mesh.remove_peer(url, self._driver.now())
             self._driver.flush()
 
+    def set_auto_connect(self, degree: int) -> None:
+        """Dial learnt addresses until this node has so many links; 0: no more of them."""
+        self.config = Config.from_dict({**self.config.to_dict(), "auto_connect": degree})
+        if self._driver is not None:
+            self._finding.set_auto_connect(degree)
+
     def _bind(self, url: str) -> None:
         assert self._driver is not None
         self.endpoints.append(self._driver.transport.listen(url))
 
     def _announce(self) -> None:
         """Tell the mesh where we listen and what we offer."""
-        self._announcing.tell_endpoints(self.endpoints)
+        self._finding.tell_endpoints(self._announcing.tell_endpoints(self.endpoints))
         self._tell_details()
 
     def _tell_details(self) -> None:
@@ -284,11 +259,7 @@ class Node:
     @property
     def links(self) -> list[Link]:
         """The links that are up or being made, clients not counted."""
-        return [
-            Link(info.node_id, info.url, info.dialled, info.since, info.state.name.lower())
-            for info in self._mesh.links.links()
-            if info.node_id is not None and info.client_address is None
-        ]
+        return self.router.links()
 
     # Actions ---------------------------------------------------------------------------------
 

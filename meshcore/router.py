@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,17 @@ if TYPE_CHECKING:
 
 MICROSECONDS_PER_SECOND = 1_000_000
 MICROSECONDS_PER_COST = 1000  # costs are shown in milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link to a neighbour. `since` counts on the clock of `time.monotonic()`."""
+
+    node_id: str
+    url: str | None
+    dialled: bool
+    since: float
+    state: str
 
 
 class Router:
@@ -40,6 +52,14 @@ class Router:
             for node_id, record in sorted(known.items())
             if node_id in self._mesh.roster
         }
+
+    def links(self) -> list[Link]:
+        """The links of this node that are up or being made, clients not counted."""
+        return [
+            Link(info.node_id, info.url, info.dialled, info.since, info.state.name.lower())
+            for info in self._mesh.links.links()
+            if info.node_id is not None and info.client_address is None
+        ]
 
     def link_cost(self, one: str, other: str) -> float | None:
         """What the live link between two nodes costs, in milliseconds; None: there is none."""

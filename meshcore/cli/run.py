@@ -53,6 +53,8 @@ _LOG = logging.getLogger("meshcore.cli")
 @click.option("--id", "node_id", metavar="ID", help="The node's name, unique in its mesh.")
 @click.option("--listen", multiple=True, metavar="URL", help="Listen here; port 0: any free one.")
 @click.option("--peer", "peers", multiple=True, metavar="URL", help="Link up with the node there.")
+@click.option("--auto-connect", type=int, metavar="N", help="Dial learnt addresses up to N links.")
+@click.option("--discovery", is_flag=True, help="Find nodes on this network, and be found.")
 @click.option("--plugin", "plugins", multiple=True, metavar="MOD", help="Offer its actions.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the node keeps its data.")
 @click.option("--mesh", metavar="NAME", help="Link up with nodes of this mesh only.")
@@ -225,6 +227,9 @@ class _Service:
             for url in [url for url in new.peers if url not in old.peers]:
                 self._node.add_peer(url)
             applied.append("peers")
+        if "auto_connect" in changed:
+            self._node.set_auto_connect(new.auto_connect)
+            applied.append("auto_connect")
         if "log_level" in changed:
             self._set_log_level(fresh)
             applied.append("log_level")

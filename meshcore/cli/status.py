@@ -124,7 +124,7 @@ def _link(link: dict[str, Any]) -> list[str]:
 
 def _dialled(each: dict[str, Any]) -> list[str]:
     return [
-        str(each.get("url")),
+        f"{each.get('url')}{' (learnt)' if each.get('learnt') else ''}",
         render.known(each.get("state")),
         render.known(each.get("attempts")),
         render.duration(each.get("next_in_s")),

@@ -120,8 +120,15 @@ class Config:
     )
     auto_connect: int = setting(
         0, "integer", "0: only configured peers are dialled; 6 keeps large meshes connected",
-        unit="links", minimum=0, maximum=64, reserved=True,
+        unit="links", minimum=0, maximum=64, live=True,
     )  # fmt: skip
+    dial_allow: Sequence[str] = setting(
+        (), "networks", "where learnt addresses may lead; left out, it is this machine, the"
+        " networks of its interfaces, and the hosts of configured peers",
+    )  # fmt: skip
+    discovery: bool = setting(
+        False, "flag", "it tells everybody on the local network that this node exists"
+    )
     timings: Timings = dataclasses.field(default_factory=Timings)
     request_timeout: float = setting(
         30.0, "number", "long enough for most calls; pass `timeout` for longer ones",
@@ -140,7 +147,7 @@ class Config:
         unit="seconds", minimum=0, maximum=3600,
     )  # fmt: skip
     costs: Mapping[str, int] = setting(
-        {}, "costs", "of the links to these neighbours; every other link costs 1000",
+        {}, "costs", "of the links to these neighbours, instead of what is measured",
         unit="microseconds", minimum=1, maximum=1_000_000_000,
     )  # fmt: skip
     log_level: str = setting(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import ipaddress
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -213,6 +214,15 @@ def _dial_urls(spec: Setting, value: object) -> tuple[str, ...] | None:
     return urls
 
 
+def _networks(spec: Setting, value: object) -> tuple[str, ...] | None:
+    texts = _strings(spec, value)
+    try:
+        found = [str(ipaddress.ip_network(text, strict=False)) for text in texts or ()]
+    except ValueError:
+        return None
+    return None if texts is None else tuple(dict.fromkeys(found))
+
+
 def _address(spec: Setting, value: object) -> str | None:
     if not isinstance(value, str) or "://" in value:
         return None
@@ -277,6 +287,7 @@ _KINDS: dict[str, _Kind] = {
     "strings": _Kind("a list of texts", _strings, _parse_list),
     "listen urls": _Kind("a list of addresses", _listen_urls, _parse_list),
     "dial urls": _Kind("a list of addresses", _dial_urls, _parse_list),
+    "networks": _Kind("a list of networks such as 10.0.0.0/8", _networks, _parse_list),
     "address": _Kind("HOST:PORT", _address, str),
     "costs": _Kind("a table of node ids and whole numbers", _costs, _parse_costs),
     "sections": _Kind("a table of tables, one for each plugin", _sections, _no_text),

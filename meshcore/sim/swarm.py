@@ -182,6 +182,8 @@ class Swarm:
         world.run(2.0)
         problems += checkers.all_succeeded(calls)
         problems += self._until(lambda: checkers.ended(world, slack=10.0), TTL_MAX)
+        if world.auto_connect:  # a lost link that others stand for is told of until `remove`
+            world.run(10.0)
         problems += checkers.quiet(world)
 
     def _until(self, check: Callable[[], list[str]], within: float) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.integration.nodes import eventually, is_busy, pair, run
+from tests.integration.nodes import TCP, eventually, is_busy, pair, run
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 15.0
@@ -135,5 +135,21 @@ def test_a_ping_handler_reads_the_older_shape() -> None:
                 await pinger.line(r"it does demo:sleep for oscar \(.+\)")
                 assert await pinger.ended() == 0
             await oscar.stop()  # cancels what it sent
+
+    run(scenario)
+
+
+def test_cell_tells_who_is_there_and_who_is_master() -> None:
+    async def scenario() -> None:
+        async with pair() as (_, alpha), program("cell", "cell", TCP, alpha.endpoints[0]) as cell:
+            time = r"\d\d:\d\d:\d\d\.\d{6}"
+            seen: set[str] = set()
+            wanted = {"link to alpha up", "+alpha", "master is alpha"}
+            while not wanted <= seen:
+                seen.add((await cell.line(rf"{time}  (.*)"))[1])
+            await alpha.stop()
+            while "-alpha" not in seen:
+                seen.add((await cell.line(rf"{time}  (.*)"))[1])
+            assert await cell.terminate() == 0
 
     run(scenario)

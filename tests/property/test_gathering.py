@@ -27,6 +27,7 @@ class GatheringMachine(RuleBasedStateMachine):
         self.known: dict[str, Target] = {}
         self.left: set[str] = set()
         self.linked: set[str] = set()
+        self.silent: set[str] = set()
         self.dialled: dict[str, str] = {}  # url -> node for whom it was learnt
         self.vain: set[str] = set()
         self.machine = Gathering(
@@ -52,7 +53,7 @@ class GatheringMachine(RuleBasedStateMachine):
                     assert not url.endswith(":9"), "it is not allowed"
                     assert url not in self.dialled, "two attempts by one address"
                     self.dialled[url] = effect.node_id
-                needed = len(self.linked) < self.degree
+                needed = len(self.linked - self.silent) < self.degree
                 target = self.known.get(effect.node_id)
                 assert needed or target is None or not target.reachable, "there are links enough"
             elif isinstance(effect, Unlearn):
@@ -87,6 +88,7 @@ class GatheringMachine(RuleBasedStateMachine):
         urls = list(self.dialled) if ours else []
         url = data.draw(st.sampled_from(urls)) if urls else None
         self.linked.add(name)
+        self.silent.discard(name)
         self.perform(self.machine.on_link_up(name, url, self.now))
         self.vain.discard(name)
 
@@ -95,7 +97,16 @@ class GatheringMachine(RuleBasedStateMachine):
     def link_down(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.linked)))
         self.linked.discard(name)
+        self.silent.discard(name)
         self.perform(self.machine.on_link_down(name, self.now))
+
+    @rule(name=NAMES, silent=st.booleans())
+    def is_silent(self, name: str, silent: bool) -> None:
+        self.machine.on_silence(name, silent, self.now)
+        if name in self.linked and silent:
+            self.silent.add(name)
+        else:
+            self.silent.discard(name)
 
     @rule(name=NAMES)
     def fails(self, name: str) -> None:

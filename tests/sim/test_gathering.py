@@ -9,7 +9,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from meshcore.protocol.membership.timings import Timings
 from meshcore.sim import checkers, topology
+from meshcore.sim.network import HEARTBEAT_MIN
 from meshcore.sim.process import Process
 from meshcore.sim.world import World
 
@@ -159,13 +161,17 @@ def test_nodes_that_listen_nowhere_count_and_are_not_dialled() -> None:
 
 def test_a_node_that_left_is_not_looked_for_and_one_that_died_is_but_not_for_ever() -> None:
     names = topology.names(5)
-    world = World(seed=8, auto_connect=2, check_every=50)
+    seldom = Timings(
+        send_alive_interval=10, check_interval=10, slow=21, warn=31, dead=41, remove=61
+    )  # an hour of beats takes long to simulate
+    world = World(seed=8, auto_connect=2, timings=seldom, check_every=50)
     world.build(star(names))
     gathered(world)
     world.stop("n01")
     gathered(world)
     watcher = world.node("n02")
-    assert "n01" not in {node for node, _ in watcher.mesh.gathering.addresses(64, watcher.now())}
+    kept = watcher.mesh.gathering.addresses(64, watcher.now())
+    assert "n01" not in {row.node_id for row in kept}
     world.crash("n03")
     world.run_until(lambda: is_whole(world), within=20.0)
     tries = dial_attempts(world, "n03", seconds=100.0)
@@ -173,6 +179,52 @@ def test_a_node_that_left_is_not_looked_for_and_one_that_died_is_but_not_for_eve
     world.run(3600.0)  # an hour after its death nobody remembers it
     assert dial_attempts(world, "n03", seconds=200.0) == 0
     assert "n03" not in watcher.mesh.database.origins()
+
+
+def test_what_was_hinted_of_a_node_ends_with_its_leave() -> None:
+    world = World(seed=9, auto_connect=2, check_every=3)
+    world.build(topology.chain(["a", "b", "c"]))
+    gathered(world)
+    a = world.node("a")
+    a.input(a.mesh.on_hint, "c", ("tcp://elsewhere:1",))
+    assert "tcp://elsewhere:1" in addresses(a)
+    world.stop("c")
+    world.run_until(lambda: not world.node("c").is_alive, within=2.0)
+    world.run(0.5)
+    assert not [url for url in addresses(a) if "elsewhere" in url or "//c:" in url]
+
+
+def addresses(process: Process) -> list[str]:
+    rows = process.mesh.gathering.addresses(64, process.now())
+    return [url for row in rows for url in row.urls]
+
+
+def test_a_hint_brings_a_node_without_peers_into_the_mesh() -> None:
+    world = World(seed=10, auto_connect=1, check_every=3)
+    world.build(topology.chain(["a", "b"]))
+    lonely = world.add("lonely")
+    lonely.input(lonely.mesh.on_hint, "b", ("tcp://b:1",))
+    world.run_until(lambda: is_whole(world), within=5.0)
+
+
+def test_a_neighbour_that_is_stuck_is_replaced_before_its_link_is_lost() -> None:
+    quick = Timings(slow=0.7, warn=0.8, dead=1.0, remove=30.0)
+    world = World(seed=11, auto_connect=1, timings=quick, check_every=3)
+    world.build(topology.chain(["a", "b", "c"]))
+    gathered(world)
+    world.pause("b", 20.0)
+    linked = world.run_until(
+        lambda: world.node("a").mesh.links.link_to("c") is not None, within=10.0
+    )
+    assert linked < HEARTBEAT_MIN, "only its silence can have told"
+
+
+def test_a_node_that_leaves_dials_nobody() -> None:
+    world = World(seed=12, auto_connect=3, check_every=3)
+    world.build(topology.chain(["a", "b", "c"]))
+    world.run_until(lambda: is_whole(world), within=5.0)
+    world.stop("a")
+    assert not world.node("a").mesh.gathering.is_on
 
 
 def dial_attempts(world: World, name: str, *, seconds: float) -> int:

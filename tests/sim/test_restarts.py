@@ -276,3 +276,19 @@ def test_a_short_pause_ages_nobody_and_a_long_one_loses_no_call() -> None:
     world.pause("a", 20.0)
     world.run(25.0)
     assert settle(world) == []
+
+
+def test_the_last_word_of_a_node_that_leaves_is_its_last() -> None:
+    """What changes of its links while it waits for an answer must not unsay that it leaves."""
+    world = World(seed=21, check_every=3)
+    world.build([("a", "b"), ("b", "c")])
+    world.run(3.0)
+    a = world.node("a")
+    world.stop("a")
+    a.input(a.mesh.set_forced, True)
+    record = a.mesh.database.link_state("a")
+    assert record is not None
+    assert record.left
+    world.run(1.0)
+    for name in ("b", "c"):
+        assert "a" not in world.node(name).mesh.roster

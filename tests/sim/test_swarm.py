@@ -17,6 +17,7 @@ FOUND = {
     678: "a life that was known by its link alone was followed by a smaller incarnation",
     1046: "the last word of an older life ended a link of a newer one",
     1162: "the same, beyond a chain",
+    4459: "a cost that changed while a node left unsaid its last word",
 }
 
 

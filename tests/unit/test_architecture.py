@@ -43,8 +43,9 @@ MAY_IMPORT: dict[str, str] = {
     "meshcore.storage": "errors",
     "meshcore.security": "errors identity",
     "meshcore.work": "errors identity payload",
+    "meshcore.discovery": "errors identity urls",
     "meshcore.runtime": "errors identity urls paths config host payload message protocol.*"
-    " transport storage security work",
+    " transport storage security work discovery",
     "meshcore.sim": "errors identity protocol.*",
     # What applications use, and what is built on just that.
     "meshcore.router": "errors protocol.*",
@@ -61,8 +62,8 @@ MAY_IMPORT: dict[str, str] = {
     " router connectivity mastership responses node",
     "meshcore.service": "errors identity config payload message protocol.view runtime work node"
     " controller",
-    "meshcore": "errors config payload message responses node controller service protocol.view"
-    " work",
+    "meshcore": "errors config payload message responses node node_info events router"
+    " controller service protocol.view work",
     "meshcore.__main__": "cli",
     "meshcore.cli": "meshcore errors identity urls paths config payload",
     "meshcore.web": "meshcore errors identity urls paths config payload",
@@ -80,6 +81,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "rich": ("meshcore.cli",),
     "platformdirs": ("meshcore.paths",),
     "uvloop": ("meshcore.runtime",),
+    "zeroconf": ("meshcore.discovery",),
 }
 # Imported where it is needed, inside a function: it costs more than a short command takes.
 LATE_ONLY = ("rich",)
@@ -96,8 +98,17 @@ MODULE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
 FORBIDDEN_MODULE_NAMES = ("utils", "util", "helpers", "helper", "manager", "misc", "common")
 
-HELP_MAY_NOT_LOAD = ("zmq", "msgpack", "meshcore.web", "meshcore.sim", "asyncio", "rich", "uvloop")
-IMPORT_MAY_NOT_LOAD = ("zmq", "msgpack", "asyncio", "click", "psutil", "uvloop")
+HELP_MAY_NOT_LOAD = (
+    "zmq",
+    "msgpack",
+    "meshcore.web",
+    "meshcore.sim",
+    "asyncio",
+    "rich",
+    "uvloop",
+    "zeroconf",
+)
+IMPORT_MAY_NOT_LOAD = ("zmq", "msgpack", "asyncio", "click", "psutil", "uvloop", "zeroconf")
 
 
 # -- the rules -------------------------------------------------------------------------------------

@@ -117,6 +117,7 @@ class Gathering:
         self._rng = rng
         self._known, self._in_vain = known, in_vain
         self._linked: dict[str, None] = {}
+        self._silent: dict[str, None] = {}  # linked, but nothing has been heard of them for long
         self._attempts: dict[str, _Attempt] = {}
         self._kept: dict[str, str] = {}  # learnt addresses that led to links, by node
         self._hints = Hints()
@@ -145,6 +146,7 @@ class Gathering:
     def on_link_up(self, node_id: str, url: str | None, now: float) -> Effects:
         """A link to a node serves; `url`: what we dialled for it, None where the node dialled."""
         self._linked[node_id] = None
+        self._silent.pop(node_id, None)
         self._patience.forget(node_id)
         attempt = self._attempts.pop(node_id, None)
         tried: list[str] = []
@@ -170,6 +172,7 @@ class Gathering:
     def on_link_down(self, node_id: str, now: float) -> Effects:
         """The last link to a node is gone."""
         self._linked.pop(node_id, None)
+        self._silent.pop(node_id, None)
         kept = self._kept.pop(node_id, None)
         wait = self._rng.uniform(*(LOST_WAIT if self._linked else ALONE_WAIT))
         self._more_at = max(self._more_at, now + wait)
@@ -183,6 +186,14 @@ class Gathering:
         self._attempts[node_id] = _Attempt((kept,), now + ATTEMPT_MAX, _Aim.AGAIN)
         self._wake_at(now + LOOK_INTERVAL)
         return []
+
+    def on_silence(self, node_id: str, silent: bool, now: float) -> None:
+        """A neighbour is dead although its link stands (its loop is stuck), or it is back."""
+        if silent and node_id in self._linked:
+            self._silent[node_id] = None
+            self._look_soon(now)
+        elif not silent:
+            self._silent.pop(node_id, None)
 
     def on_routes(self, reachable: Iterable[bool], now: float) -> None:
         """Whether each node of a change of the topology can be reached now."""
@@ -234,18 +245,20 @@ class Gathering:
     def is_on(self) -> bool:
         return self.degree > 0 and not self._stopped
 
-    def addresses(self, most: int, now: float) -> list[tuple[str, tuple[str, ...]]]:
+    def addresses(self, most: int, now: float) -> list[Target]:
         """At most so many addresses, of neighbours first, one of each node before a second."""
         self._expire(now)
-        rows = [c for c in self._targets() if c.urls and c.node_id != self._node_id]
-        rows.sort(key=lambda c: (c.node_id not in self._linked, not c.reachable))
+        rows = [row for row in self._targets() if row.urls and row.node_id != self._node_id]
+        rows.sort(key=lambda row: (row.node_id not in self._linked, not row.reachable))
         chosen: dict[str, list[str]] = {}
         for at in range(URLS_PER_NODE):
-            for target in rows:
-                if at < len(target.urls) and most > 0:
-                    chosen.setdefault(target.node_id, []).append(target.urls[at])
+            for row in rows:
+                if at < len(row.urls) and most > 0:
+                    chosen.setdefault(row.node_id, []).append(row.urls[at])
                     most -= 1
-        return [(node_id, tuple(urls)) for node_id, urls in chosen.items()]
+        return [
+            row._replace(urls=tuple(chosen[row.node_id])) for row in rows if row.node_id in chosen
+        ]
 
     def check_invariants(self) -> None:
         self._hints.check_invariants()
@@ -255,6 +268,7 @@ class Gathering:
         assert self._node_id not in self._attempts
         assert self._attempts.keys().isdisjoint(self._linked)
         assert self._kept.keys() <= self._linked.keys()
+        assert self._silent.keys() <= self._linked.keys()
         assert self._wake is not None or not self._attempts
         for attempt in self._attempts.values():
             assert 0 < len(attempt.urls) <= URLS_PER_NODE
@@ -366,7 +380,7 @@ class Gathering:
         return self._hints.added_to(self._known())
 
     def _missing(self) -> int:
-        return max(0, self.degree - len(self._linked))
+        return max(0, self.degree - (len(self._linked) - len(self._silent)))
 
     def _tries(self, aim: _Aim) -> int:
         return sum(attempt.aim is aim for attempt in self._attempts.values())

@@ -22,6 +22,7 @@ from meshcore.protocol.membership import events, gathering, link_events
 from meshcore.protocol.mesh.machines import Machines
 from meshcore.protocol.routing import database as link_states
 from meshcore.protocol.routing import latency
+from meshcore.protocol.view import NodeStatus
 from meshcore.protocol.wire import control
 from meshcore.protocol.wire.records import DETAILS, LINK_STATE, Details
 
@@ -162,6 +163,7 @@ class Consequences(Machines):
         if self._edges_changed:  # what follows for routing first
             self._announce(now)
         self._perform(self.roster.on_neighbour(effect, now), now)
+        self.gathering.on_silence(effect.node_id, effect.new is NodeStatus.DEAD, now)
         self.clients.note((effect.node_id,))
 
     def _on_pause(self, effect: events.Paused, now: float) -> None:
@@ -194,7 +196,6 @@ class Consequences(Machines):
         self.clients.note((effect.node_id,), removed=effect.reason.value)
         self.details_of.pop(effect.node_id, None)
         self.database.remove(effect.node_id, now)
-        self._elect(effect.node_id, now)
 
     def _on_node_event(
         self, effect: events.Added | events.StatusChanged | events.Restarted, now: float
@@ -315,5 +316,5 @@ class Consequences(Machines):
 
     def _announce(self, now: float) -> None:
         self._edges_changed = False
-        if self.identity.listed:
+        if self.identity.listed and not self._has_left:
             self._perform(self.database.set_own(LINK_STATE, self.own.link_state, now), now)

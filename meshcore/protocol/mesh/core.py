@@ -259,6 +259,7 @@ class Mesh(ControlPlane):
     def leave(self, now: float) -> None:
         """Say goodbye: the last link state, to every neighbour, acknowledged by one."""
         self.gathering.stop()
+        self._has_left = True
         self._perform(self.links.leave(now), now)
         if self.identity.listed and self._up:
             self._perform(self.database.set_own(LINK_STATE, self.own.left, now), now)

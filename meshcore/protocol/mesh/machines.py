@@ -98,6 +98,7 @@ class Machines:
         self._local: dict[int, None] = {}  # accepted links from this very machine
         self._up: dict[int, None] = {}  # links to nodes that are up
         self._edges_changed = False
+        self._has_left = False  # the last word is said
         self._outdone: dict[int, int] = {}  # how often each other life of our id has outbid us
 
     def _make_gathering(self, degree: int, rng: random.Random, now: float) -> Gathering:

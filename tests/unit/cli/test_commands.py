@@ -34,6 +34,7 @@ STATUS = {
     "dialling": [
         {
             "url": "tcp://127.0.0.1:2",
+            "learnt": True,
             "state": "waiting",
             "attempts": 3,
             "last_error": "connection refused",
@@ -173,6 +174,7 @@ def test_status_says_to_whom_since_when_and_why_not(mesh: Any, run: Any) -> None
         "connected by 1 link",
         "beta",
         "2026-11-22T10:00:00Z",
+        "tcp://127.0.0.1:2 (learnt)",
         "connection refused",
         "bad_version  2",
         "drops.garbage  17",

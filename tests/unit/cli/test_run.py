@@ -56,6 +56,9 @@ class FakeNode:
     def remove_peer(self, url: str) -> None:
         self.peers.remove(url)
 
+    def set_auto_connect(self, degree: int) -> None:
+        self.auto_connect = degree
+
     def link(self, node_id: str, *, up: bool, reason: str = "", url: str = "") -> None:
         assert self.told is not None
         self.told(SimpleNamespace(node_id=node_id, up=up, reason=reason, url=url))
@@ -117,6 +120,16 @@ def test_flags_reach_the_node_with_its_local_socket(script: Any, run: Any) -> No
     assert list(config.peers) == ["tcp://127.0.0.1:7323"]
     assert (config.max_workers, config.mesh, config.organization) == (3, "blue", "lab")
     assert list(config.plugins) == ["demo"]
+    assert (config.auto_connect, config.discovery) == (0, False)
+
+
+def test_a_node_is_told_to_gather_and_to_discover(script: Any, run: Any) -> None:
+    script.append(send_signal(signal.SIGTERM))
+    done = run("run", "--id", "beta", "--auto-connect", "6", "--discovery")
+    assert (done.code, done.err) == (0, "")
+    config = FakeNode.made[0].config
+    assert (config.auto_connect, config.discovery) == (6, True)
+    assert run("run", "--id", "beta", "--auto-connect", "65").code == 2
     assert config.data_dir is not None
     assert config.data_dir.name == "beta"
 
@@ -203,19 +216,23 @@ def test_sighup_applies_what_can_change_and_names_what_cannot(
     file.write_text('peers = ["tcp://127.0.0.1:1"]\nmax_workers = 5\n')
 
     def edit(node: FakeNode) -> None:
-        file.write_text('peers = ["tcp://127.0.0.1:2"]\nmax_workers = 6\n[timings]\nwarn = 3.0\n')
+        file.write_text(
+            'peers = ["tcp://127.0.0.1:2"]\nmax_workers = 6\nauto_connect = 4\n'
+            "[timings]\nwarn = 3.0\n"
+        )
         os.kill(os.getpid(), signal.SIGHUP)
 
     script.extend([edit, send_signal(signal.SIGHUP), send_signal(signal.SIGTERM)])
     done = run("run", "--id", "alpha", "--config", str(file), "--json")
     assert done.code == 0
     first, second = [each for each in events(done.out) if each["event"] == "configuration"]
-    assert sorted(first["applied"]) == ["peers", "timings.warn"]
+    assert sorted(first["applied"]) == ["auto_connect", "peers", "timings.warn"]
     assert first["cannot_change"] == ["max_workers"]
     assert (second["applied"], second["cannot_change"]) == ([], ["max_workers"])
     node = FakeNode.made[0]
     assert node.peers == ["tcp://127.0.0.1:2"]
     assert node.timings["warn"] == 3.0
+    assert node.auto_connect == 4
 
 
 def test_sighup_with_a_broken_file_changes_nothing_and_says_why(

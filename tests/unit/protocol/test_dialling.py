@@ -211,6 +211,51 @@ def test_a_learnt_url_that_gets_configured_is_dialled_at_once() -> None:
     assert len(machine.start_due(50.0)) == 1
 
 
+def test_a_learnt_url_can_be_taken_back_and_a_configured_one_cannot() -> None:
+    machine = new()
+    machine.learn(A, "alpha", 0.0)
+    machine.add(B, 0.0)
+    machine.unlearn(A)
+    machine.unlearn(B)
+    machine.unlearn("tcp://unknown:1")
+    assert A not in machine
+    assert B in machine
+    machine.learn(A, "alpha", 0.0)
+    machine.add(A, 1.0)
+    machine.unlearn(A)
+    assert A in machine, "it is configured now"
+
+
+def test_a_learnt_url_that_is_taken_back_while_it_is_dialled_is_forgotten() -> None:
+    machine = new()
+    machine.learn(A, "alpha", 0.0)
+    machine.start_due(0.0)
+    machine.unlearn(A)
+    machine.failed(A, "refused", 1.0)
+    machine.linked(A, "alpha", 1.0)
+    machine.closed(A, "reset", 2.0)
+    machine.check_invariants()
+    assert machine.next_deadline() is None
+
+
+def test_a_node_was_tried_in_vain_when_each_of_its_urls_has_failed_or_led_elsewhere() -> None:
+    machine = new()
+    assert machine.in_vain("alpha"), "nothing is learnt for it"
+    machine.learn(A, "alpha", 0.0)
+    machine.learn(B, "alpha", 0.0)
+    machine.start_due(0.0)
+    machine.start_due(0.25)
+    assert not machine.in_vain("alpha")
+    machine.failed(A, "refused", 0.3)
+    assert not machine.in_vain("alpha")
+    machine.identified(B, "beta")
+    assert machine.in_vain("alpha")
+    assert machine.in_vain("beta"), "nothing was learnt for it"
+    machine.identified(B, "alpha")
+    machine.linked(B, "alpha", 0.5)
+    assert not machine.in_vain("alpha")
+
+
 def test_too_many_configured_urls_are_misuse() -> None:
     machine = new()
     for number in range(dialling.CONFIGURED_MAX):

@@ -50,6 +50,7 @@ def test_a_change_that_does_not_hold_changes_nothing() -> None:
     election = settled(me=MIDDLE, a=OLD)
     election.update("a", None, 10.0)
     assert election.next_deadline() == 10.0 + HOLD
+    assert election.on_tick(10.4) == []
     election.update("a", OLD, 10.5)
     assert election.next_deadline() is None
     assert election.on_tick(20.0) == []

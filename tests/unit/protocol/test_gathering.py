@@ -234,6 +234,21 @@ def test_a_link_that_is_back_in_a_moment_is_not_replaced() -> None:
     assert rig.run(30.0) == []
 
 
+def test_a_neighbour_that_is_dead_although_linked_does_not_count() -> None:
+    rig = Rig(degree=1)
+    rig.up("stuck")
+    rig.origin("stuck")
+    rig.origin("b")
+    assert rig.run(10.0) == []
+    rig.machine.on_silence("stuck", True, rig.now)
+    rig.machine.on_silence("stranger", True, rig.now)
+    assert learnt(rig.run(2.0)) == ["b"]
+    rig.up("b", "tcp://b:1")
+    rig.machine.on_silence("stuck", False, rig.now)
+    rig.down("b")
+    assert rig.run(10.0) == [], "it is back, and one link is enough"
+
+
 def test_who_has_left_or_moved_is_dialled_no_more() -> None:
     rig = Rig(degree=1)
     rig.origin("leaver")
@@ -325,13 +340,13 @@ def test_hints_expire_and_are_bounded_and_forgotten() -> None:
     for number in range(bounds.HINTS_MAX + 5):
         rig.machine.hint(f"n{number}", [f"tcp://n{number}:1"], rig.now)
         rig.machine.check_invariants()
-    named = [node_id for node_id, _ in rig.machine.addresses(1000, rig.now)]
+    named = [row.node_id for row in rig.machine.addresses(1000, rig.now)]
     assert "n0" not in named
     assert f"n{bounds.HINTS_MAX + 4}" in named
     rig.machine.forget_hint("n9")
-    assert "n9" not in [node_id for node_id, _ in rig.machine.addresses(1000, rig.now)]
+    assert "n9" not in [row.node_id for row in rig.machine.addresses(1000, rig.now)]
     later = rig.now + bounds.HINT_AGE_MAX + 1.0
-    hinted = [node_id for node_id, _ in rig.machine.addresses(1000, later)]
+    hinted = [row.node_id for row in rig.machine.addresses(1000, later)]
     assert hinted == []
 
 
@@ -405,6 +420,6 @@ def test_addresses_to_keep_are_of_neighbours_first_and_one_of_each_before_a_seco
     rig.origin("near", "tcp://near:1", "tcp://near:2")
     rig.up("near")
     named = rig.machine.addresses(most, rig.now)
-    assert [node_id for node_id, _ in named] == ["near", "far", "lost"]
-    assert sum(len(urls) for _, urls in named) == min(most, 5)
-    assert named[0][1][0] == "tcp://near:1"
+    assert [row.node_id for row in named] == ["near", "far", "lost"]
+    assert sum(len(row.urls) for row in named) == min(most, 5)
+    assert named[0].urls[0] == "tcp://near:1"

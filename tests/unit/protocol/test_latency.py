@@ -122,16 +122,17 @@ def test_a_cost_changes_only_by_two_buckets_that_hold() -> None:
     assert len(rig.recosts) == 2
 
 
-def test_what_does_not_hold_changes_nothing() -> None:
+def test_what_does_not_hold_until_the_next_look_changes_nothing() -> None:
     rig = Rig()
     rig.up("b", 0.0004)
-    rig.run(80.0)
-    for at in range(100, 300, 20):
-        rig.round_trips["b"] = 0.004
-        rig.run(at - 10.0)
-        rig.round_trips["b"] = 0.0004
-        rig.run(float(at))
+    rig.run(81.0)
+    rig.round_trips["b"] = 0.004
+    rig.run(101.0)  # all of the last eight, at one look
+    assert rig.latency.round_trip("b") == pytest.approx(0.004)
+    rig.round_trips["b"] = 0.0004
+    rig.run(200.0)
     assert rig.cost() == 400
+    assert len(rig.recosts) == 1
 
 
 def test_a_configured_cost_stays_and_the_round_trip_is_told_beside_it() -> None:

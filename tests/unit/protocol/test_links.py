@@ -826,6 +826,19 @@ def test_learnt_urls_are_dialled_but_never_our_own() -> None:
     assert rig.learn("mike", (URL,), 0.0) == [Dial(1, URL)]
 
 
+def test_a_learnt_url_that_is_taken_back_leaves_its_link_alone() -> None:
+    rig = Rig()
+    rig.learn("mike", (URL,), 0.0)
+    rig.on_connected(1, 0.0)
+    rig.on_message(1, WELCOME, 0.0)
+    rig.on_beat(1, BEAT, 0.0)
+    assert not rig.is_in_vain("mike")
+    rig.unlearn((URL, "tcp://unknown:1"))
+    assert rig.link_to("mike") == 1
+    rig.on_closed(1, "reset", 5.0)
+    assert rig.next_deadline() is None, "nobody dials it again"
+
+
 def test_a_dropped_link_says_bye_where_told_so() -> None:
     rig = Rig()
     rig.up(2)
