@@ -48,6 +48,7 @@ from meshcore.transport.transport import Transport
 
 _LOG = logging.getLogger("meshcore.driver")
 SLACK = 0.02  # seconds; the delay of acks, the shortest time that the data plane waits
+TIMER_GRAIN = 0.001  # seconds; uvloop rounds to them, and what fires early fires again and again
 DRAIN_LATE = 0.05  # seconds; a loop that is on time has read its sockets a moment ago
 _Future = asyncio.Future
 
@@ -313,7 +314,8 @@ class Driver:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = deadline
-        self._timer = self.loop.call_later(max(0.0, deadline - self.now()), self._on_timer)
+        delay = max(0.0, deadline - self.now()) + TIMER_GRAIN
+        self._timer = self.loop.call_later(delay, self._on_timer)
 
     def _on_timer(self) -> None:
         late = self.now() - self._timer_at

@@ -90,7 +90,8 @@ class Connection:
         if _TCP_INFO is None:
             return None
         try:
-            borrowed = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=self.fd)
+            # The bare type of the C module: this is done for every connection all the time.
+            borrowed = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM, 0, self.fd)
         except OSError:
             return None
         try:
