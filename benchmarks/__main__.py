@@ -21,7 +21,10 @@ QUESTIONS = {
     "idle": "what a node with nothing to do costs in a mesh of 10, 100 and 1,000",
     "detection": "how soon everybody knows that a node was killed, froze, woke or left",
     "routing": "shortest paths over the whole graph and after one change",
+    "simulator": "meshes of 10, 100 and 1,000 simulated nodes: detection, load, joins, speed",
 }
+# They run no processes: they report lines, not figures per subject.
+LINES_ALONE = ("routing", "simulator")
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -81,11 +84,13 @@ def run_question(name: str, options: Options) -> Report:
     """One question; where its module or what it measures cannot be imported, the reason."""
     try:
         module = importlib.import_module(f"benchmarks.{name}")
-        if name != "routing":
+        if name not in LINES_ALONE:
             return module.run(options)  # type: ignore[no-any-return]
-        # It runs no processes: it reports lines, not figures per subject.
         report = Report(name, QUESTIONS[name], quick=options.quick)
-        module.run(report.note)
+        if name == "simulator":
+            module.run(report.note, quick=options.quick)
+        else:
+            module.run(report.note)
     except ImportError as error:
         report = Report(name, QUESTIONS[name], quick=options.quick)
         report.missing[name] = f"not runnable yet: {error}"

@@ -35,6 +35,7 @@ COMMANDS = {
     "route": ("route", "Show the way to a node."),
     "status": ("status", "Show how a node is connected, or why it is not."),
     "wait": ("wait", "Wait until nodes can be reached."),
+    "sim": ("sim", "Simulate a mesh under faults, and report what to expect of it."),
     "config": ("config", "Show or check the settings of a node."),
 }
 
@@ -92,8 +93,8 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
 def cli() -> None:
     """Run a node of a meshcore mesh, and look at a mesh or have it work through a node.
 
-    Every command but run and demo attaches to a node: the one that runs on this machine, or the
-    one that --via (or MESHCORE_VIA) names by id or by URL.
+    Every command but run, demo and sim attaches to a node: the one that runs on this machine, or
+    the one that --via (or MESHCORE_VIA) names by id or by URL.
 
     Exit codes: 0 done, 1 the remote side failed, 2 usage or configuration, 3 unreachable or
     unknown node, 4 timed out, 5 denied, 6 busy, 130 interrupted.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from meshcore.errors import Code
@@ -33,9 +34,10 @@ def expected_links(world: World) -> Adjacency:
     """
     living = {process.name: process for process in world.alive()}
     links: Adjacency = {name: {} for name in living}
+    cuts = frozenset(world.network.cuts())
     for one, other in world.dials:
         if one in living and other in living and living[other].url is not None:
-            cut = (one, other) in world.network.cuts() or (other, one) in world.network.cuts()
+            cut = (one, other) in cuts or (other, one) in cuts
             if not cut and not living[one].is_leaving and not living[other].is_leaving:
                 links[one][other] = links[other][one] = None
     if world.auto_connect:
@@ -80,14 +82,17 @@ def _claims(process: Process) -> dict[str, int]:
     return {} if record is None else {edge.neighbour: edge.cost for edge in record.edges}
 
 
-def agreement(world: World, *, forgotten: bool = False) -> list[str]:
+def agreement(
+    world: World, *, forgotten: bool = False, observers: Sequence[str] | None = None
+) -> list[str]:
     """All nodes of a component know the same nodes and edges, and those are the true ones.
 
     `forgotten`: nodes outside of the component must have been removed, not only be unreachable.
+    `observers`: whose views are judged, if not everybody's.
     """
     links = expected_links(world)
     problems: list[str] = []
-    for name in links:
+    for name in links if observers is None else observers:
         problems += _view_of(world, world.node(name), links, forgotten=forgotten)
     return problems
 

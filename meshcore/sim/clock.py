@@ -43,6 +43,11 @@ class Clock:
     def next_at(self) -> float | None:
         return self._heap[0][0] if self._heap else None
 
+    def run_instant(self) -> None:
+        """Let everything happen that happens now, until it is a later time."""
+        while self._heap and self._heap[0][0] <= self.now:
+            self.step()
+
     def step(self) -> None:
         """Let the next event happen."""
         self.now, number, action, args = heapq.heappop(self._heap)

@@ -7,7 +7,7 @@ other end is frozen, after 2.4 to 3.5 s at each end. News is what may be lost, d
 
 Cuts are between two hosts, in one direction or both. A host that is silent (its power is off)
 refuses nobody: dials to it hang, and its wires die by heartbeats. The process that has ended on a
-host that lives closes its wires and refuses at once.
+host that lives closes its wires and refuses at once. Two hosts may have conditions of their own.
 
 `packet_loss` and `duplication` concern packets of work alone: that is what a relay may drop or a
 changed path may double. Control messages are lost by the end of a wire only.
@@ -16,11 +16,12 @@ changed path may double. Control messages are lost by the end of a wire only.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from meshcore.protocol.wire.packet import PACKET
 from meshcore.sim.clock import Clock
+from meshcore.sim.wires import Conditions as Conditions
+from meshcore.sim.wires import End, Wire
 
 if TYPE_CHECKING:
     from meshcore.sim.process import Process
@@ -28,68 +29,6 @@ if TYPE_CHECKING:
 HEARTBEAT_MIN, HEARTBEAT_MAX = 2.4, 3.5  # seconds until a silent connection is given up
 DIAL_AGAIN = 0.25  # seconds between attempts to get through to a host that does not answer
 QUEUE_BYTES_MAX = 4 * 1024 * 1024  # that wait for one lane
-ON_NEWS_LANE = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """How the network behaves; times in seconds, shares from 0 to 1.
-
-    `delay` and `jitter`: one way, each direction of a wire draws its own delay between half and all
-    of it. `duplicate_after`: a doubled packet comes again within this time. `bytes_per_second` of
-    each lane; 0 = as fast as can be. `has_news`: False where a firewall hides the PUB/SUB ports.
-    """
-
-    delay: float = 0.001
-    jitter: float = 0.0005
-    news_loss: float = 0.0
-    news_reorder: float = 0.0
-    packet_loss: float = 0.0
-    duplication: float = 0.0
-    duplicate_after: float = 0.3
-    bytes_per_second: float = 0.0
-    has_news: bool = True
-    same_machine: bool = False
-
-
-class End:
-    """One end of a wire."""
-
-    __slots__ = (
-        "arrives_at",
-        "free_at",
-        "is_open",
-        "link",
-        "process",
-        "queued",
-        "share",
-        "waiting",
-    )
-
-    def __init__(self, process: Process, link: int, share: float) -> None:
-        self.process, self.link = process, link
-        self.share = share  # of the network's delay
-        self.is_open = True
-        self.arrives_at = [0.0, 0.0]  # of the last frame that this end sent, by lane
-        self.free_at = [0.0, 0.0]
-        self.waiting: list[tuple[int, list[Any]]] = []  # behind a cut
-        self.queued = 0  # bytes of it
-
-
-class Wire:
-    """The connections of one link, between two processes."""
-
-    __slots__ = ("ends", "is_subscribed")
-
-    def __init__(self, dialler: End, listener: End) -> None:
-        self.ends = (dialler, listener)
-        self.is_subscribed = False  # the news connections stand
-
-    def end_of(self, process: Process) -> End:
-        return self.ends[0] if self.ends[0].process is process else self.ends[1]
-
-    def other(self, end: End) -> End:
-        return self.ends[1] if self.ends[0] is end else self.ends[0]
 
 
 class Network:
@@ -110,6 +49,7 @@ class Network:
         }
         self._clock, self._rng = clock, rng
         self._cuts: dict[tuple[str, str], None] = {}
+        self._special: dict[tuple[str, str], Conditions] = {}
         self._wires: dict[Wire, None] = {}
 
     # Wires -----------------------------------------------------------------------------------
@@ -133,7 +73,8 @@ class Network:
             del process.dialling[link]
             accepted = listener.new_link()
             ends = (End(process, link, self._share()), End(listener, accepted, self._share()))
-            wire = Wire(*ends)
+            wire = Wire(*ends, self._clock.now)
+            self._specialize(wire)
             self._wires[wire] = None
             process.wires[link] = wire
             listener.wires[accepted] = wire
@@ -181,6 +122,24 @@ class Network:
         if not any(end.is_open for end in wire.ends):
             self._wires.pop(wire, None)
 
+    def set_conditions(self, one: str, other: str, conditions: Conditions | None) -> None:
+        """The link between two hosts behaves like this; None: as the whole network does."""
+        key = (min(one, other), max(one, other))
+        self._special.pop(key, None)
+        if conditions is not None:
+            self._special[key] = conditions
+        for wire in self._wires:
+            self._specialize(wire)
+
+    def _specialize(self, wire: Wire) -> None:
+        if not self._special:
+            one, other = wire.ends
+            one.special = other.special = None
+            return
+        hosts = sorted(end.process.host for end in wire.ends)
+        for end in wire.ends:
+            end.special = self._special.get((hosts[0], hosts[-1]))
+
     # Frames ----------------------------------------------------------------------------------
 
     def send(self, process: Process, link: int, lane: int, frames: list[Any]) -> bool:
@@ -195,9 +154,10 @@ class Network:
         self.sent["packets"] += frames[0][1] == PACKET
         self.sent["bytes"] += size
         self._clock.note(frames[0])
+        if end.queued + other.process.waiting_bytes + size > QUEUE_BYTES_MAX:
+            return False
+        process.traffic.on_sent(frames[0], size)
         if not self._passes(end, other):
-            if end.queued + size > QUEUE_BYTES_MAX:
-                return False
             end.queued += size
             end.waiting.append((lane, frames))
             return True
@@ -205,7 +165,7 @@ class Network:
         return True
 
     def _carry(self, end: End, other: End, lane: int, frames: list[Any], size: int) -> None:
-        conditions, rng, now = self.conditions, self._rng, self._clock.now
+        conditions, rng, now = end.special or self.conditions, self._rng, self._clock.now
         if frames[0][1] == PACKET:
             if conditions.packet_loss and rng.random() < conditions.packet_loss:
                 self.sent["lost"] += 1
@@ -229,6 +189,7 @@ class Network:
         if not other.is_open:
             return
         if self._passes(end, other):
+            other.process.traffic.on_received(frames[0], sum(map(len, frames)))
             other.process.on_frames(other.link, lane, frames)
         elif end.is_open:  # it was cut on the way: the sender's kernel sends it again
             end.waiting.append((lane, frames))
@@ -236,29 +197,36 @@ class Network:
 
     def publish(self, process: Process, data: bytes) -> None:
         """News to every neighbour that listens, on lane 0 to those that cannot (yet)."""
-        conditions, rng, now = self.conditions, self._rng, self._clock.now
+        rng, now, at = self._rng, self._clock.now, self._clock.at
         self._clock.note(data)
+        copies = 0
         for link, wire in list(process.wires.items()):
             if not wire.is_subscribed:
                 if process.mesh.is_neighbour(link):
                     self.send(process, link, 0, [data])
                 continue
-            end = wire.end_of(process)
-            other = wire.other(end)
-            self.sent["news"] += 1
+            end, other = wire.ends
+            if end.process is not process:
+                end, other = other, end
+            copies += 1
             if not self._passes(end, other):
                 continue
+            conditions = end.special or self.conditions
             if conditions.news_loss and rng.random() < conditions.news_loss:
                 self.sent["lost"] += 1
                 continue
             delay = end.share * conditions.delay + rng.random() * conditions.jitter
             if conditions.news_reorder and rng.random() < conditions.news_reorder:
                 delay += rng.random() * 0.2
-            self._clock.at(now + delay, self._arrive_news, end, other, data)
+            at(now + delay, self._arrive_news, end, other, data)
+        self.sent["news"] += copies
+        process.traffic.on_published(data, copies)
 
     def _arrive_news(self, end: End, other: End, data: bytes) -> None:
         if other.is_open and self._passes(end, other):
-            other.process.on_news(other.link, data)
+            process = other.process
+            process.traffic.on_heard(data)
+            process.on_news(other.link, data)
 
     # Faults ----------------------------------------------------------------------------------
 
@@ -271,8 +239,10 @@ class Network:
     def heal(self, source: str, destination: str) -> None:
         self._cuts.pop((source, destination), None)
         for wire in list(self._wires):
-            for end in wire.ends:
-                self._resume(wire, end)
+            if {source, destination} == {end.process.host for end in wire.ends}:
+                wire.sound_since = self._clock.now
+                for end in wire.ends:
+                    self._resume(wire, end)
 
     def cuts(self) -> list[tuple[str, str]]:
         return list(self._cuts)
@@ -317,10 +287,13 @@ class Network:
 
     def host_up(self, host: str) -> None:
         """The host is there again: who still talks to its old life hears that it is over."""
-        self.silent_hosts.pop(host, None)
+        if host not in self.silent_hosts:
+            return
+        del self.silent_hosts[host]
         for wire in list(self._wires):
-            for end in wire.ends:
-                self._resume(wire, end)
+            if any(end.process.host == host for end in wire.ends):
+                for end in wire.ends:
+                    self._resume(wire, end)
 
     def refuses(self, source: str, url: str) -> bool | None:
         """Whether a connection to a URL is refused; None: no answer comes at all."""
@@ -350,7 +323,16 @@ class Network:
             and (other, one) not in self._cuts
         )
 
+    def is_sound(self, wire: Wire) -> bool:
+        """Both ends hold the wire, and everything passes, both ways."""
+        one, other = wire.ends
+        return (
+            one.is_open and other.is_open and self._passes(one, other) and self._passes(other, one)
+        )
+
     def _passes(self, end: End, other: End) -> bool:
+        if not self._cuts and not self.silent_hosts:
+            return True
         one, two = end.process.host, other.process.host
         return (one, two) not in self._cuts and two not in self.silent_hosts
 

@@ -12,50 +12,69 @@ liveness is judged: all agree again, every call has ended, new ones succeed, and
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from meshcore.sim import checkers, topology
+from meshcore.sim.deaths import KNOWN_WITHIN, Deaths
+from meshcore.sim.faults import FAULTS, LASTS_MAX, RATES_APART, WALLS_APART, Faults
 from meshcore.sim.network import Conditions
+from meshcore.sim.transitions import Transitions
+from meshcore.sim.watch import Watch, watch
 from meshcore.sim.work import pattern
 from meshcore.sim.world import World
 
-FAULTS = ("crash", "silent crash", "leave", "cut", "one-way cut", "partition", "pause", "forget")
 WEATHER = ("delay", "packet loss", "duplication", "news loss", "no news", "narrow")
 SETTLE_WITHIN = 25.0  # seconds from the last fault: `remove`, and what waits for it
 TTL_MAX = 20.0
+PAUSES_MAX = 25.0  # seconds by which pauses and slowness of its sender may delay the end of a call
+REPAIRED_WITHIN = 5.0  # seconds in which lost news are mostly repaired
+NODES_MAX = 15  # with those that join
 
 
 class Swarm:
-    """One run. `problems` is empty where everything was as it must be."""
+    """One run. `problems` is empty where everything was as it must be.
 
-    def __init__(self, seed: int, *, seconds: float = 20.0, check_every: int = 25) -> None:
+    Args:
+        seed: of everything.
+        seconds: of the phase with faults.
+        check_every: steps of a process between two looks at its invariants; 0 = never.
+        kinds: the faults out of which the seed chooses.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        seconds: float = 20.0,
+        check_every: int = 25,
+        kinds: Sequence[str] = tuple(FAULTS),
+    ) -> None:
         self.rng = rng = random.Random(f"swarm {seed}")
         self.seconds = seconds
-        self.faults = [fault for fault in FAULTS if rng.random() < 0.5]
+        self.faults = [fault for fault in kinds if rng.random() < 0.5]
         self.weather = [kind for kind in WEATHER if rng.random() < 0.4]
         self.world = World(
             seed,
             conditions=self._conditions(),
             check_every=check_every,
+            rates_apart=RATES_APART if "clock-rate" in self.faults else 0.0,
+            walls_apart=WALLS_APART if "clock-jump" in self.faults else 0.0,
             auto_connect=2 if seed % 8 in (0, 3) else 0,  # not of a kept seed: it stays what it was
         )
         self.names = topology.names(rng.randint(3, 9))
+        within = self.world.timings.dead + KNOWN_WITHIN
+        if "news loss" in self.weather:
+            within += REPAIRED_WITHIN  # every fifth word is lost
+        within += 2 * self.world.network.conditions.delay * len(self.names)  # at most so many hops
+        self.deaths = Deaths(self.world, within=within)
+        self.watches: list[Watch] = watch(self.world, [self.deaths, Transitions(self.world)])
         kind = rng.choice(topology.SHAPES)
         both_ways = rng.choice([0.0, 0.5, 1.0])
         edges = topology.shape(kind, self.names, rng, both_ways=both_ways)
         self.world.build(edges, within=rng.choice([0.0, 2.0]))
         self.problems: list[str] = []
-        self._does: dict[str, Callable[[], None]] = {
-            "crash": self._crash,
-            "silent crash": lambda: self._crash(silent=True),
-            "leave": self._leave,
-            "cut": self._cut,
-            "one-way cut": lambda: self._cut(one_way=True),
-            "partition": self._partition,
-            "pause": self._pause,
-            "forget": lambda: self._crash(keep_data=False),
-        }
+        self._faults = Faults(self.world, rng, self.names)
 
     def describe(self) -> str:
         return (
@@ -71,7 +90,9 @@ class Swarm:
             world.run(rng.expovariate(1.0 / 0.25))
             self._work()
             if self.faults and rng.random() < 0.15:
-                self._does[rng.choice(self.faults)]()
+                fault = rng.choice(self.faults)
+                if fault != "churn" or len(self.names) < NODES_MAX:
+                    self._faults.strike(fault)
         self.problems += checkers.work(world)
         self._heal()
         self._judge()
@@ -120,58 +141,16 @@ class Swarm:
             if not call.sender.is_paused:
                 call.sender.work.cancel(call)
 
-    def _living(self) -> str | None:
-        names = [process.name for process in self.world.alive() if not process.is_leaving]
-        return self.rng.choice(names) if names else None
-
-    def _crash(self, *, silent: bool = False, keep_data: bool = True) -> None:
-        name = self._living()
-        if name is not None:
-            self.world.crash(name, silent=silent)
-            wait = self.rng.choice([0.0, 0.3, 2.0, 8.0, 15.0])
-            self.world.clock.after(wait, self._restart, name, keep_data)
-
-    def _restart(self, name: str, keep_data: bool) -> None:
-        if not self.world.node(name).is_alive:
-            clock_back = not keep_data and self.rng.random() < 0.5
-            self.world.restart(name, keep_data=keep_data, clock_back=clock_back)
-
-    def _leave(self) -> None:
-        name = self._living()
-        if name is not None:
-            self.world.stop(name)
-            self.world.clock.after(self.rng.choice([0.6, 3.0]), self._restart, name, True)
-
-    def _cut(self, *, one_way: bool = False) -> None:
-        one, other = self.rng.choice(list(self.world.dials))
-        if self.rng.random() < 0.5:
-            one, other = other, one
-        self.world.cut(one, other, one_way=one_way)
-        wait = self.rng.choice([0.2, 1.0, 4.0, 12.0])
-        self.world.clock.after(wait, self.world.heal, one, other)
-
-    def _partition(self) -> None:
-        side = [name for name in self.names if self.rng.random() < 0.5]
-        others = [name for name in self.names if name not in side]
-        self.world.partition(side, others)
-        wait = self.rng.choice([1.0, 6.0, 14.0])
-        self.world.clock.after(wait, self.world.heal_all)
-
-    def _pause(self) -> None:
-        name = self._living()
-        if name is not None:
-            self.world.pause(name, self.rng.choice([0.3, 1.5, 4.0, 9.0]))
-
     # The judgement ---------------------------------------------------------------------------
 
     def _heal(self) -> None:
         world = self.world
-        world.run(16.0)  # the longest of the waits above
+        world.run(LASTS_MAX)
         world.heal_all()
         world.network.conditions = Conditions(has_news=world.network.conditions.has_news)
         for process in list(world.processes.values()):
             process.resume()
-            self._restart(process.name, True)
+            self._faults.restart(process.name, True)
 
     def _judge(self) -> None:
         world, problems = self.world, self.problems
@@ -181,10 +160,13 @@ class Swarm:
         calls = world.call_all_pairs()
         world.run(2.0)
         problems += checkers.all_succeeded(calls)
-        problems += self._until(lambda: checkers.ended(world, slack=10.0), TTL_MAX)
+        problems += self._until(lambda: checkers.ended(world, slack=PAUSES_MAX), TTL_MAX)
         if world.auto_connect:  # a lost link that others stand for is told of until `remove`
             world.run(10.0)
         problems += checkers.quiet(world)
+        for one in self.watches:
+            problems += one.problems
+        problems += [f"false death at {text}" for text in self.deaths.false]
 
     def _until(self, check: Callable[[], list[str]], within: float) -> list[str]:
         end = self.world.now + within

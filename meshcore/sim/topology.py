@@ -16,7 +16,9 @@ SHAPES = ("chain", "ring", "star", "tree", "full", "random")
 
 
 def names(count: int) -> list[str]:
-    return [f"n{number:02d}" for number in range(count)]
+    """Ids that sort as they count."""
+    digits = max(2, len(str(count - 1)))
+    return [f"n{number:0{digits}d}" for number in range(count)]
 
 
 def chain(nodes: Sequence[str]) -> Edges:
@@ -51,7 +53,14 @@ def random_graph(nodes: Sequence[str], degree: float, rng: random.Random) -> Edg
     return list(edges)
 
 
-def shape(kind: str, nodes: Sequence[str], rng: random.Random, *, both_ways: float = 0.0) -> Edges:
+def shape(
+    kind: str,
+    nodes: Sequence[str],
+    rng: random.Random,
+    *,
+    both_ways: float = 0.0,
+    degree: float = 3.0,
+) -> Edges:
     """The edges of one of `SHAPES`, in any order and direction.
 
     Args:
@@ -59,9 +68,10 @@ def shape(kind: str, nodes: Sequence[str], rng: random.Random, *, both_ways: flo
         nodes: their ids; the first is the hub of a star and the root of a tree.
         rng: of order and directions.
         both_ways: the share of edges that both ends dial, 0 to 1.
+        degree: edges of a node on average, in a random graph.
     """
     if kind == "random":
-        edges = random_graph(nodes, 3.0, rng)
+        edges = random_graph(nodes, degree, rng)
     else:
         shapes = {"chain": chain, "ring": ring, "star": star, "tree": tree, "full": full}
         edges = shapes[kind](nodes)

@@ -21,11 +21,13 @@ from typing import Any
 
 from meshcore.protocol.membership.timings import Timings
 from meshcore.sim.clock import Clock
+from meshcore.sim.hostclock import EPOCH, HostClock
 from meshcore.sim.network import Conditions, Network
-from meshcore.sim.process import Process, Surroundings
+from meshcore.sim.process import Observer, Process, Started, Surroundings
 from meshcore.sim.work import Call, Ledger
 
-EPOCH_MS = 1_700_000_000_000  # what the wall clocks show when the simulation begins
+EPOCH_MS = 1000 * EPOCH
+CLOCKS_APART = 1000.0  # seconds between the monotonic clocks of two processes, at most
 LOOK_INTERVAL = 0.02  # seconds between two looks at what `run_until` waits for
 
 
@@ -37,6 +39,9 @@ class World:
         conditions: how the network behaves; may be replaced while it runs (`network.conditions`).
         timings: of every node.
         check_every: steps of a process between two looks at its invariants; 0 = never.
+        rates_apart: by how much the clock of a host runs too fast or too slow, at most (0.01: 1 %).
+        walls_apart: seconds by which the wall clock of a host is wrong, at most.
+        keep_events: every process keeps what its core told it.
         auto_connect: links that every node is meant to have by learnt addresses; 0 = off.
     """
 
@@ -47,6 +52,9 @@ class World:
         conditions: Conditions | None = None,
         timings: Timings | None = None,
         check_every: int = 1,
+        rates_apart: float = 0.0,
+        walls_apart: float = 0.0,
+        keep_events: bool = True,
         auto_connect: int = 0,
     ) -> None:
         self.seed = seed
@@ -60,11 +68,20 @@ class World:
         self.dials: dict[tuple[str, str], None] = {}  # (who dials, who is dialled)
         self.log: list[tuple[float, str]] = []  # the faults, for people
         self._around = Surroundings(
-            self.clock, self.network, self.ledger, check_every, auto_connect=auto_connect
+            self.clock,
+            self.network,
+            self.ledger,
+            check_every,
+            keep_events=keep_events,
+            auto_connect=auto_connect,
         )
-        self._timings = timings
+        self.timings = timings or Timings()
+        self.troubled_at = float("-inf")  # something was cut or paused last
+        self._on_heal: list[Callable[[], object]] = []
         self._rng = random.Random(f"world {seed}")
         self._listens: dict[str, bool] = {}
+        self._clocks: dict[str, HostClock] = {}  # of each host, in its latest life
+        self._apart = rates_apart, walls_apart
 
     # Nodes and links -------------------------------------------------------------------------
 
@@ -84,7 +101,7 @@ class World:
         """Start a node for the first time."""
         assert name not in self.processes, f"{name} was added before"
         self._listens[name] = listens
-        return self._start(name, EPOCH_MS + int(self.clock.now * 1000))
+        return self._start(name, self._incarnation_at(name))
 
     def link(self, dialler: str, listener: str) -> None:
         """From now on, and after every restart, one node dials another."""
@@ -103,18 +120,39 @@ class World:
     def alive(self) -> list[Process]:
         return [process for process in self.processes.values() if process.is_alive]
 
+    def _clock_of(self, host: str) -> HostClock:
+        """The clock of a host, as it is or as it is given to a new one."""
+        clock = self._clocks.get(host)
+        if clock is None:
+            rng, (rates, walls) = random.Random(f"clock of {host} {self.seed}"), self._apart
+            rate, error = 1.0 + rng.uniform(-rates, rates), rng.uniform(-walls, walls)
+            clock = self._clocks[host] = HostClock(rate=rate, wall_error=error)
+        return clock
+
+    def _incarnation_at(self, host: str) -> int:
+        """What the wall clock of a host makes the number of a new life, if nothing is kept."""
+        return EPOCH_MS + self._clock_of(host).wall_ms(self.clock.now)
+
+    def _boot(self, host: str, rng: random.Random) -> HostClock:
+        offset = rng.uniform(0.0, CLOCKS_APART)
+        clock = self._clocks[host] = self._clock_of(host).reboot(offset, self.clock.now)
+        return clock
+
     def _start(self, name: str, incarnation: int) -> Process:
         url = url_of(name)
         self.network.hosts[url] = name
+        rng = random.Random(f"{self.seed} {name} {incarnation} {self.clock.now}")
         process = Process(
             self._around,
             name,
             incarnation=incarnation,
-            rng=random.Random(f"{self.seed} {name} {incarnation} {self.clock.now}"),
+            host_clock=self._boot(name, rng),
+            rng=rng,
             url=url if self._listens[name] else None,
-            timings=self._timings,
+            timings=self.timings,
         )
         self.processes[name] = process
+        process.tell(Started())
         self.network.host_up(name)
         if self._listens[name]:
             self.network.listening[url] = process
@@ -125,14 +163,16 @@ class World:
 
     def twin(self, name: str, *, peer: str) -> Process:
         """A second process under the id of a node, on a machine of its own, that dials `peer`."""
+        host, rng = f"second {name}", random.Random(f"{self.seed} twin of {name}")
         twin = Process(
             self._around,
             name,
             incarnation=self.node(name).incarnation + 1,
-            rng=random.Random(f"{self.seed} twin of {name}"),
+            host_clock=self._boot(host, rng),
+            rng=rng,
             url=None,
-            timings=self._timings,
-            host=f"second {name}",
+            timings=self.timings,
+            host=host,
         )
         twin.add_peer(url_of(peer))
         return twin
@@ -175,7 +215,7 @@ class World:
         self._note(f"restart {name}")
         old = self.processes[name]
         assert not old.is_alive, f"{name} is running"
-        incarnation = 1 if clock_back else EPOCH_MS + int(self.clock.now * 1000)
+        incarnation = 1 if clock_back else self._incarnation_at(name)
         if keep_data:
             incarnation = max(incarnation, old.incarnation + 1)
         return self._start(name, incarnation)
@@ -191,6 +231,7 @@ class World:
         self._note(f"heal {one} - {other}")
         self.network.heal(one, other)
         self.network.heal(other, one)
+        self._healed()
 
     def partition(self, *sides: Iterable[str]) -> None:
         """Nothing passes between any two of the sides."""
@@ -205,13 +246,49 @@ class World:
         self._note("heal all")
         for source, destination in self.network.cuts():
             self.network.heal(source, destination)
+        self._healed()
+
+    def _healed(self) -> None:
+        self.troubled_at = self.clock.now
+        for told in self._on_heal:
+            told()
 
     def pause(self, name: str, seconds: float) -> None:
         """Stop a process for a time, as SIGSTOP does."""
         self._note(f"pause {name} for {seconds:.2f}")
         process = self.node(name)
         process.pause()
+        self.troubled_at = max(self.troubled_at, self.clock.now + seconds)
         self.clock.after(seconds, process.resume)
+
+    def slow_down(self, name: str, busy: float, seconds: float) -> None:
+        """For some seconds a process is busy with something else, for `busy` seconds at a time."""
+        self._note(f"slow {name}: {busy:.2f} s at a time for {seconds:.2f}")
+        self.troubled_at = max(self.troubled_at, self.clock.now + seconds + busy)
+        self.node(name).slow_down(busy, seconds)
+
+    def jump(self, name: str, seconds: float) -> None:
+        """Somebody sets the wall clock of a host."""
+        self._note(f"clock of {name} jumps by {seconds:.0f}")
+        self._clock_of(name).jump(seconds)
+
+    def set_rate(self, name: str, rate: float) -> None:
+        """The clock of a host runs at another rate from now on."""
+        self._note(f"clock of {name} runs at {rate:.4f}")
+        self.node(name).set_rate(rate)
+
+    def set_conditions(self, one: str, other: str, conditions: Conditions | None) -> None:
+        """The link between two nodes behaves like this; None: as the whole network does."""
+        self._note(f"conditions of {one} - {other}: {conditions}")
+        self.network.set_conditions(one, other, conditions)
+
+    def observe(self, observer: Observer) -> None:
+        """Call `observer(process, event)` for everything that a core tells its application."""
+        self._around.observers.append(observer)
+
+    def on_heal(self, told: Callable[[], object]) -> None:
+        """Call `told()` whenever cuts are healed."""
+        self._on_heal.append(told)
 
     def _note(self, text: str) -> None:
         self.log.append((self.clock.now, text))

@@ -79,12 +79,13 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "psutil": ("meshcore.host", "meshcore.work"),
     "click": ("meshcore.cli",),
     "rich": ("meshcore.cli",),
+    "matplotlib": ("meshcore.cli",),
     "platformdirs": ("meshcore.paths",),
     "uvloop": ("meshcore.runtime",),
     "zeroconf": ("meshcore.discovery",),
 }
 # Imported where it is needed, inside a function: it costs more than a short command takes.
-LATE_ONLY = ("rich",)
+LATE_ONLY = ("rich", "matplotlib")
 
 PURE = ("meshcore.protocol", "meshcore.errors", "meshcore.identity")
 PURE_LIBRARY = frozenset(

@@ -44,7 +44,7 @@ DOCUMENTS = sorted(
     key=lambda path: str(path.relative_to(ROOT)),
 )
 BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->"
-SCRIPT_FLAGS = {"--write", "--quick", "--assert", "--only", "--json"}  # not of meshctl
+SCRIPT_FLAGS = {"--many", "--write", "--quick", "--assert", "--only", "--json"}  # not of meshctl
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _COMMAND_LINE = re.compile(r"(?:^|[\s/=])meshctl((?: [a-z-][^#|>&]*)?)(?:[#|>&]|$)")
 

@@ -133,8 +133,8 @@ class Detector:
             self._check_at = now + self._jittered(self._timings.check_interval)
         effects: list[DetectorEffect] = []
         was = old.status if old else NodeStatus.DEAD
-        if old is None or old.edge is not EdgeState.UP:
-            effects.append(EdgeChanged(node_id, EdgeState.UP))
+        if old is None or old.edge is not EdgeState.UP or old.life != life:
+            effects.append(self._edge_of(peer))
         if old is None or was is not NodeStatus.ALIVE or old.life != life:
             effects.append(self._status_of(peer, was))
         return effects
@@ -196,7 +196,7 @@ class Detector:
         if not gone:
             return []
         peer.reason = DownReason.GONE
-        return [EdgeChanged(node_id, EdgeState.DOWN, peer.reason, peer.age)] if peer.listed else []
+        return [self._edge_of(peer)] if peer.listed else []
 
     def on_left(self, node_id: str) -> list[DetectorEffect]:
         """The node that is linked now said that it leaves: it is no neighbour any more."""
@@ -376,7 +376,7 @@ class Detector:
         return interval * self._rng.uniform(1 - JITTER, 1 + JITTER)
 
     def _edge_of(self, peer: _Peer) -> EdgeChanged:
-        return EdgeChanged(peer.node_id, peer.edge, peer.reason, peer.age)
+        return EdgeChanged(peer.node_id, peer.edge, peer.reason, peer.age, peer.life)
 
     def _status_of(self, peer: _Peer, was: NodeStatus) -> NeighbourStatus:
         return NeighbourStatus(

@@ -31,13 +31,15 @@ class EdgeChanged:
     """Our end of the link to `node_id`, as it must now stand in our link state.
 
     `reason` and `age` (seconds of silence, at most `dead`) matter only for DOWN. The reason is
-    NONE where the link was closed on purpose: nobody concludes from that.
+    NONE where the link was closed on purpose: nobody concludes from that. `life` is the one that
+    the link leads or led to.
     """
 
     node_id: str
     state: EdgeState
     reason: DownReason = DownReason.NONE
     age: float = 0.0
+    life: int = 0
 
 
 @dataclass(frozen=True, slots=True)

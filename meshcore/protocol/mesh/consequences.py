@@ -112,7 +112,8 @@ class Consequences(Machines):
             now=now,
         )
         self._perform(up, now)
-        self._announce(now)
+        if self._edges_changed:  # its status may have said it already
+            self._announce(now)
         self._perform(self.database.on_link_up(effect.link, effect.node_id, now), now)
         self.delivery.on_first_link(now)
         self._reroute(now)

@@ -23,7 +23,7 @@ class ControlPlane(Consequences):
 
     def _on_control(self, link: int, frame: bytes, now: float) -> None:
         try:
-            message = control.decode(frame)
+            message = self._decode(frame)
         except ProtocolError as error:
             self._emit((COUNT, f"bad control message: {error.message}"))
             self._perform(self.links.drop(link, f"protocol: {error.message}", now), now)
@@ -78,7 +78,7 @@ class ControlPlane(Consequences):
     def on_news(self, link: int, data: bytes, now: float) -> None:
         """A message over PUB/SUB; what is no beat or news, or of a stranger, is counted."""
         try:
-            message = control.decode(data)
+            message = self._decode(data)
         except ProtocolError as error:
             self._emit((COUNT, f"bad news: {error.message}"))
             return
@@ -88,15 +88,27 @@ class ControlPlane(Consequences):
         elif isinstance(message, control.Beat):
             self._on_beat(link, message, now)
         elif isinstance(message, control.News):
-            self._perform(self.database.on_news(link, message.records, now), now)
+            self._on_published_records(link, message, now)
         else:
             self._emit((COUNT, "bad news: kind"))
 
+    def _on_published_records(self, link: int, news: control.News, now: float) -> None:
+        """Every neighbour tells the same news, so most of what comes is known already."""
+        tells_at = self.database.tells_at
+        if effects := self.database.on_news(link, news.records, now):
+            self._perform(effects, now)
+        elif self.database.tells_at != tells_at:
+            self.control_touched = True
+
     def _on_beat(self, link: int, beat: control.Beat, now: float) -> None:
-        self._perform(self.links.on_beat(link, beat, now), now)
+        """Mostly nothing follows of a beat, and then no deadline comes nearer either."""
+        if effects := self.links.on_beat(link, beat, now):
+            self._perform(effects, now)
         if self.links.link_to(beat.node_id) == link:
-            self._perform(self.detector.on_beat(beat.node_id, beat.interval, beat.lag, now), now)
-            self.database.on_beat_digest(link, beat.digest, now)
+            if news := self.detector.on_beat(beat.node_id, beat.interval, beat.lag, now):
+                self._perform(news, now)
+            if self.database.on_beat_digest(link, beat.digest, now):
+                self.control_touched = True
             if self.scale.meet(beat.scale, beat.position, now):
                 self._on_scale(now)
 

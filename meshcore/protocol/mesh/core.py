@@ -15,7 +15,7 @@ node, is told by it whom there is, and sends everything over it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +27,8 @@ from meshcore.protocol.forwarding import Forwarding
 from meshcore.protocol.membership.timings import TimingsLike
 from meshcore.protocol.mesh.control_plane import ControlPlane
 from meshcore.protocol.mesh.own import Identity
+from meshcore.protocol.routing.graph import Graph
+from meshcore.protocol.routing.store import Held
 from meshcore.protocol.wire import packet
 from meshcore.protocol.wire.control import Flags, Refusal
 from meshcore.protocol.wire.records import DETAILS, LINK_STATE
@@ -232,6 +234,18 @@ class Mesh(ControlPlane):
         """Capabilities, host, version and the like, told to everybody."""
         self.own.details = content
         self._perform(self.database.set_own(DETAILS, self.own.write_details, now), now)
+
+    def adopt_round_trips(self, seconds: Mapping[str, float], now: float) -> None:
+        """Take our links as measured for long, and write what they cost; by neighbour."""
+        for node_id, round_trip in seconds.items():
+            self.latency.adopt(node_id, round_trip)
+        self._announce(now)
+
+    def adopt(self, records: Iterable[Held], graph: Graph, now: float) -> None:
+        """Take the records of all nodes, and the graph of them, as known for long; conclude."""
+        self.database.adopt(records)
+        self.routing.adopt(graph, now)
+        self._route(now)
 
     def set_incarnation(self, number: int, now: float) -> None:
         """Adopt a greater incarnation; the shell has stored it."""

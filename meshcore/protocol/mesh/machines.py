@@ -7,7 +7,7 @@ messages and the time, and `core` adds the data plane.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from meshcore.protocol.delivery.delivery import Delivery
 from meshcore.protocol.election.election import Candidate, Election
@@ -26,8 +26,9 @@ from meshcore.protocol.routing.database import LinkStateDatabase
 from meshcore.protocol.routing.latency import Latency
 from meshcore.protocol.routing.routing import Routing
 from meshcore.protocol.timesync.clock import MeshClock
+from meshcore.protocol.wire import control
 from meshcore.protocol.wire.control import Flags
-from meshcore.protocol.wire.records import Details, EdgeState
+from meshcore.protocol.wire.records import Details, EdgeState, Record
 
 
 class Machines:
@@ -65,6 +66,7 @@ class Machines:
         self.links = Links(local, rng, holder_of=self._holder_of, known_of=self._known_of)
         self.detector = Detector(timings, rng=rng, now=now)
         self.database = LinkStateDatabase(identity.node_id, identity.incarnation, rng=rng)
+        self._decode: Callable[[bytes], control.Control] = control.decode
         self.routing = Routing(identity.node_id)
         self.roster = Roster(
             identity.node_id,
@@ -110,6 +112,18 @@ class Machines:
             known=self._targets,
             in_vain=self.links.is_in_vain,
         )
+
+    def share_decoders(
+        self,
+        decode: Callable[[bytes], control.Control],
+        decode_record: Callable[[bytes], Record],
+    ) -> None:
+        """Decode by these, which remember: where many nodes share a process, each hears the same.
+
+        They must give and raise what those of `protocol.wire` do.
+        """
+        self._decode = decode
+        self.database.share_decoder(decode_record)
 
     # Reads -----------------------------------------------------------------------------------
 

@@ -50,7 +50,17 @@ class OwnRecords:
         edges = []
         for edge in self._detector.edges():
             cost, round_trip = self._latency.claim(edge.node_id)
-            edges.append(Edge(edge.node_id, cost, edge.state, edge.reason, edge.age, round_trip))
+            edges.append(
+                Edge(
+                    edge.node_id,
+                    cost,
+                    edge.state,
+                    edge.reason,
+                    edge.age,
+                    round_trip,
+                    edge.life,
+                )
+            )
         return LinkState(
             origin=local.node_id,
             incarnation=local.incarnation,

@@ -25,12 +25,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from meshcore.errors import ProtocolError
 from meshcore.identity import NUMBER_MAX
 from meshcore.protocol.machine import Count, Publish, Send, Timers
+from meshcore.protocol.routing.changes import Changed as Changed
+from meshcore.protocol.routing.changes import Forgotten as Forgotten
+from meshcore.protocol.routing.changes import OutdoneBy as OutdoneBy
 from meshcore.protocol.routing.flood import Flood
 from meshcore.protocol.routing.repair import (
     ANSWER_INTERVAL,
@@ -56,34 +58,6 @@ from meshcore.protocol.wire.records import (
 
 EARLY_MAX = 64
 OUTBID_BYTES = 16  # by which a record may grow when a greater sequence is all that changes
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """The record (origin, kind) is another one now; or gone, when a newer life ended it."""
-
-    origin: str
-    kind: int
-
-
-@dataclass(frozen=True, slots=True)
-class Forgotten:
-    """Nothing is held of this origin any more."""
-
-    origin: str
-
-
-@dataclass(frozen=True, slots=True)
-class OutdoneBy:
-    """A record of our own id that we cannot outbid; `life` is 0 where it does not say.
-
-    `scale` and `born`: the age of that life, as it says itself.
-    """
-
-    incarnation: int
-    life: int
-    scale: int = 0
-    born: float = 0.0
 
 
 Effect: TypeAlias = Send | Publish | Count | Changed | Forgotten | OutdoneBy
@@ -116,6 +90,9 @@ class LinkStateDatabase:
         self._builders: dict[int, Build] = {}
         self._sequences = {LINK_STATE: 0, DETAILS: 0}
 
+    def share_decoder(self, decode: Callable[[bytes], Record]) -> None:  # see the constructor
+        self._decode = decode
+
     # ---- our own records
 
     def set_own(self, kind: int, build: Build, now: float) -> list[Effect]:
@@ -135,6 +112,19 @@ class LinkStateDatabase:
         self._builders[kind] = build
         self._sequences[kind] = sequence
         return self._hold(Held(raw, record, now), None, now)
+
+    def adopt(self, records: Iterable[Held]) -> None:
+        """Hold the records of all others as if they were known for long: nothing is told on.
+
+        For who starts many nodes at once in one process, which then share what they hold; the owner
+        feeds what follows for routing.
+        """
+        for held in records:
+            if self._store.compare(held.origin, held.kind, held.version) > 0:
+                self._store.put(held)
+        self._flood.clear()
+        for repair in self._links.values():
+            repair.since = float("-inf")  # no link is young: nobody has missed anything
 
     def set_incarnation(self, incarnation: int, now: float) -> list[Effect]:
         """Begin a greater incarnation: all own records are written anew; no greater: nothing."""
@@ -246,11 +236,13 @@ class LinkStateDatabase:
         self._rounds.cancel(link)
         self._flood.forget_link(link)
 
-    def on_beat_digest(self, link: int, digest: int, now: float) -> None:
-        """The digest in a neighbour's beat; a round that it starts is due a little later."""
+    def on_beat_digest(self, link: int, digest: int, now: float) -> bool:
+        """The digest in a neighbour's beat; True: it starts a round, a little later."""
         repair = self._links.get(link)
-        if repair is not None and repair.on_digest(digest == self.digest, now):
-            self._rounds.set_earlier(link, now + self._rng.uniform(0.0, DELAY_MAX))
+        if repair is None or not repair.on_digest(digest == self._store.digest, now):
+            return False
+        self._rounds.set_earlier(link, now + self._rng.uniform(0.0, DELAY_MAX))
+        return True
 
     def on_buckets(self, link: int, sums: Sequence[int], now: float) -> list[Effect]:
         """A neighbour starts a round; it may see the link up before we do."""
@@ -361,6 +353,14 @@ class LinkStateDatabase:
     def digest(self) -> int:
         """What our next beat says; equal digests mean equal records."""
         return self._store.digest
+
+    @property
+    def tells_at(self) -> float | None:  # when something that waits is told on
+        return self._flood.deadline
+
+    def own_records(self) -> list[Held]:
+        """What this node says of itself."""
+        return self._store.all_of(self.node_id)
 
     def get(self, origin: str, kind: int) -> Record | None:
         held = self._store.get(origin, kind)

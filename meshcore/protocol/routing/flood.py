@@ -67,6 +67,12 @@ class Flood:
         """Its records are no longer held."""
         self._waiting.pop(origin, None)
 
+    def clear(self) -> None:
+        """Everybody has everything: nothing waits any more."""
+        self._waiting.clear()
+        self._answers.clear()
+        self.deadline = None
+
     def take(
         self, now: float
     ) -> tuple[list[tuple[str, int, set[int]]], list[tuple[int, list[tuple[str, int]]]]]:

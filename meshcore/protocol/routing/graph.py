@@ -1,7 +1,8 @@
 """Graph: who can be reached, over whom, and at what cost, out of what every origin says.
 
-An edge is real when both ends advertise it and neither says that it is down; the dearer of the two
-claims is its cost, so that both directions cost the same and nobody can make himself cheap. From
+An edge is real when both ends advertise it, each to the very life that the other says it has, and
+neither says that it is down; the dearer of the two claims is its cost, so that both directions cost
+the same and nobody can make himself cheap. From
 the real edges follows the tree of shortest paths; from the tree, and from what reachable nodes say
 about lost neighbours, one `Reach` for each node.
 
@@ -10,16 +11,17 @@ the change is. Ask `recompute` for the entries that have changed. Between the tw
 those of the last `recompute`, and `stale` is True. A node is who has a link state; a name that only
 others mention is none. The last word of a node that left counts as a link state without edges.
 
-Complications: a WARN edge costs 2^56 more than it claims, so that any way without one wins. Names
+Complications: who comes back is linked before its first word has reached everybody; without the
+lives in the edges, the new link and the last word of the old life would make that one alive again.
+A WARN edge costs 2^56 more than it claims, so that any way without one wins. Names
 become dense integers; an integer is reused only once nothing mentions its name and the tables have
 been computed without it.
 """
 
 from __future__ import annotations
 
-from enum import IntEnum
-from typing import NamedTuple
-
+from meshcore.protocol.routing.claims import Down, face, same_claim
+from meshcore.protocol.routing.claims import Urgency as Urgency
 from meshcore.protocol.routing.tree import (
     INFINITE,
     NOBODY,
@@ -32,25 +34,7 @@ from meshcore.protocol.wire.records import DownReason, Edge, EdgeState, LinkStat
 
 WARN_COST = 1 << 56  # above any way without a WARN edge: 2^14 nodes times 2^40
 NO_REPORTS = (0, 0, 0.0)
-MENTIONED_MAX = SLOT_MASK - NODES_MAX  # names that have a slot; the rest is left to origins
-
-
-class Urgency(IntEnum):
-    """What a change asks for."""
-
-    NONE = 0  # nothing that anybody could ask for has changed
-    LATER = 1  # it may wait for more
-    AT_ONCE = 2  # an edge or a node is lost: what flows there now is lost until we act
-
-
-class _Down(NamedTuple):
-    """An edge that is down, and when its far end had been heard last, on our own clock.
-
-    Ages are as old as the record that tells them, and records of one death come seconds apart.
-    """
-
-    edge: Edge
-    since: float
+MENTIONED_MAX = SLOT_MASK - NODES_MAX  # names with a slot; the rest is left to origins
 
 
 class Graph:
@@ -62,10 +46,10 @@ class Graph:
         self._free: list[int] = []
         self._idle: dict[int, None] = {}  # perhaps nothing mentions them any more
         self._records: dict[int, LinkState] = {}
-        self._claims: list[dict[int, int]] = []  # cost by neighbour, of edges that are not down
+        self._claims: list[dict[int, Edge]] = []  # by neighbour, of edges that are not down
         self._adjacency: list[dict[int, int]] = []  # cost by neighbour, of real edges
-        self._downs: dict[int, dict[int, _Down]] = {}  # edges that are down, by claimant
-        self._down_by: dict[int, dict[int, _Down]] = {}  # the same by whom they lead to
+        self._downs: dict[int, dict[int, Down]] = {}  # edges that are down, by claimant
+        self._down_by: dict[int, dict[int, Down]] = {}  # the same by whom they lead to
         self._mentions: list[int] = []  # in how many claims of others a slot occurs
         self._changed: dict[tuple[int, int], int] = {}  # cost before, of real edges
         self._dirty: dict[int, None] = {}  # whose entry must be looked at though no way changed
@@ -74,6 +58,21 @@ class Graph:
         self._fresh = False  # the tree was computed at least once
         self._root = self._slot(node_id)
         self.node_id = node_id
+
+    @classmethod
+    def copy_of(cls, other: Graph, node_id: str) -> Graph:
+        """What another observer was told, seen from `node_id`, which is in it."""
+        copy = cls.__new__(cls)
+        copy.__dict__.update(other.__dict__)
+        for name in ("_slots", "_names", "_free", "_idle", "_records", "_claims", "_mentions"):
+            setattr(copy, name, getattr(other, name).copy())
+        copy._adjacency = [each.copy() for each in other._adjacency]
+        copy._downs = {slot: downs.copy() for slot, downs in other._downs.items()}
+        copy._down_by = {slot: reports.copy() for slot, reports in other._down_by.items()}
+        copy.node_id, copy._root, copy._fresh = node_id, copy._slots[node_id], False
+        copy._changed, copy._dirty, copy._reaches = {}, dict.fromkeys(copy._records), {}
+        copy._tree = ShortestPathTree(copy._names, copy._adjacency, copy._root, grown=True)
+        return copy
 
     # ---- what origins say
 
@@ -91,8 +90,11 @@ class Graph:
         else:
             self._records[slot] = link_state
         said = () if link_state is None or link_state.left else link_state.edges
-        urgency = max(self._take_claims(slot, said), self._take_downs(slot, said, now))
-        if before is None or link_state is None or _face(before) != _face(link_state):
+        is_new_life = before is None or link_state is None or before.life != link_state.life
+        urgency = max(
+            self._take_claims(slot, said, anew=is_new_life), self._take_downs(slot, said, now)
+        )
+        if before is None or link_state is None or face(before) != face(link_state):
             ended = before is not None and (link_state is None or link_state.left)
             urgency = max(urgency, Urgency.AT_ONCE if ended else Urgency.LATER)
             self._dirty[slot] = None
@@ -100,34 +102,35 @@ class Graph:
             self._release()  # what was claimed in vain leaves nothing behind
         return urgency
 
-    def _take_claims(self, slot: int, said: tuple[Edge, ...]) -> Urgency:
-        before = self._claims[slot]
-        claims: dict[int, int] = {}
+    def _take_claims(self, slot: int, said: tuple[Edge, ...], *, anew: bool) -> Urgency:
+        """`anew`: what others claim about this slot may have become true or untrue."""
+        before, slots = self._claims[slot], self._slots
+        claims: dict[int, Edge] = {}
         for edge in said:
-            if edge.state is not EdgeState.DOWN and self._mention(edge.neighbour):
-                warn = WARN_COST if edge.state is EdgeState.WARN else 0
-                claims[self._slots[edge.neighbour]] = edge.cost + warn
-        for other in before:
-            self._unmention(other)
+            if edge.state is not EdgeState.DOWN:
+                known = slots.get(edge.neighbour)
+                if known in before or self._mention(edge.neighbour):  # most stay what they were
+                    claims[slots[edge.neighbour]] = edge
         self._claims[slot] = claims
         urgency = Urgency.NONE
         for other in before:
             if other not in claims:
+                self._unmention(other)
                 urgency = max(urgency, self._set_edge(slot, other))
-        for other, cost in claims.items():
-            if before.get(other) != cost:
+        for other, edge in claims.items():
+            if anew or not same_claim(before.get(other), edge):
                 urgency = max(urgency, self._set_edge(slot, other))
         return urgency
 
     def _take_downs(self, slot: int, said: tuple[Edge, ...], now: float) -> Urgency:
         before = self._downs.pop(slot, {})
-        downs: dict[int, _Down] = {}
+        downs: dict[int, Down] = {}
         for edge in said:
             if edge.state is EdgeState.DOWN and self._mention(edge.neighbour):
                 other = self._slots[edge.neighbour]
                 old = before.get(other)
-                same = old is not None and old.edge.age == edge.age
-                downs[other] = _Down(edge, old.since if old and same else now - edge.age)
+                same = old is not None and (old.edge.age, old.edge.life) == (edge.age, edge.life)
+                downs[other] = Down(edge, old.since if old and same else now - edge.age)
         urgency = Urgency.NONE
         for other in before:
             self._unmention(other)
@@ -152,15 +155,14 @@ class Graph:
         """Our process did not run for `duration` seconds: who was silent then is no older."""
         for slot, downs in self._downs.items():
             for other, down in downs.items():
-                shifted = _Down(down.edge, min(now, down.since + duration))
+                shifted = Down(down.edge, min(now, down.since + duration))
                 downs[other] = self._down_by[other][slot] = shifted
                 self._dirty[other] = None
         return bool(self._downs)
 
     def _set_edge(self, a: int, b: int) -> Urgency:
         """Derive the real edge between two slots from both claims."""
-        one, two = self._claims[a].get(b), self._claims[b].get(a)
-        cost = INFINITE if one is None or two is None else _dearer(one, two)
+        cost = self._cost(a, b)
         before = self._adjacency[a].get(b, INFINITE)
         if cost == before:
             return Urgency.NONE
@@ -171,6 +173,19 @@ class Graph:
             return Urgency.AT_ONCE
         self._adjacency[a][b] = self._adjacency[b][a] = cost
         return Urgency.LATER
+
+    def _cost(self, a: int, b: int) -> int:
+        """What both claims make of an edge: INFINITE where it is not real."""
+        one, two = self._claims[a].get(b), self._claims[b].get(a)
+        if one is None or two is None or not (self._is_about(one, b) and self._is_about(two, a)):
+            return INFINITE
+        warn = one.state is EdgeState.WARN or two.state is EdgeState.WARN
+        return max(one.cost, two.cost) + (WARN_COST if warn else 0)
+
+    def _is_about(self, edge: Edge, slot: int) -> bool:
+        """Whether an edge leads, or led, to the life that this slot says it has."""
+        record = self._records.get(slot)
+        return not edge.life or record is None or edge.life == record.life
 
     # ---- the tables
 
@@ -243,7 +258,9 @@ class Graph:
         heard = [
             down
             for claimant, down in self._down_by[slot].items()
-            if self._tree.distance[claimant] != INFINITE and claimant in self._records
+            if self._tree.distance[claimant] != INFINITE
+            and claimant in self._records
+            and self._is_about(down.edge, slot)
         ]
         gone = sum(down.edge.reason is DownReason.GONE for down in heard)
         return gone, len(heard) - gone, max((down.since for down in heard), default=0.0)
@@ -348,11 +365,8 @@ class Graph:
             assert slot in self._records or not (claims or downs)
             for other in (*claims, *downs):
                 mentions[other] += 1
-            real = {
-                other: _dearer(cost, self._claims[other][slot])
-                for other, cost in claims.items()
-                if slot in self._claims[other]
-            }
+            costs = {other: self._cost(slot, other) for other in claims}
+            real = {other: cost for other, cost in costs.items() if cost != INFINITE}
             assert real == self._adjacency[slot]
             assert all(self._down_by[other][slot] == edge for other, edge in downs.items())
         assert mentions == self._mentions
@@ -362,9 +376,7 @@ class Graph:
         if self.stale:
             return
         assert self._reaches.keys() == {self._names[slot] for slot in self._records}
-        fresh = ShortestPathTree(self._names, self._adjacency, self._root)
-        for _ in self._names:
-            fresh.grow()
+        fresh = ShortestPathTree(self._names, self._adjacency, self._root, grown=True)
         fresh.rebuild()
         assert fresh.distance == self._tree.distance
         assert fresh.parent == self._tree.parent
@@ -374,12 +386,3 @@ class Graph:
         self._renew(dict.fromkeys(self._records), {})
         assert self._reaches == standing
         self._reaches = standing
-
-
-def _dearer(one: int, two: int) -> int:
-    """The greater cost of two claims; WARN where either says so."""
-    return (one | two) & WARN_COST | max(one & (WARN_COST - 1), two & (WARN_COST - 1))
-
-
-def _face(record: LinkState) -> tuple[int, int, bool]:
-    return record.incarnation, record.life, record.left

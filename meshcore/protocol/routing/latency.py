@@ -107,6 +107,13 @@ class Latency:
             if self._review_at is None:
                 self._review_at = now + REVIEW_INTERVAL
 
+    def adopt(self, node_id: str, round_trip: float) -> None:
+        """Take a link as measured for long, for who starts a mesh that has run for long."""
+        peer = self._peers[node_id]
+        peer.samples.extend([round_trip] * SAMPLES_MAX)
+        peer.up_at, peer.step = float("-inf"), _step_of(round_trip)
+        peer.cost = self._costs.get(node_id, _BUCKETS[peer.step])
+
     def on_link_down(self, node_id: str) -> None:
         """No link to this neighbour is left."""
         if self._peers.pop(node_id, None) is not None:

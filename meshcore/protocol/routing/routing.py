@@ -48,6 +48,11 @@ class Routing:
         if self.graph.on_pause(duration, now):
             self._due = now
 
+    def adopt(self, graph: Graph, now: float) -> None:
+        """Take over what another observer's graph holds; the tables are due at once."""
+        self.graph = Graph.copy_of(graph, self.graph.node_id)
+        self._due = now
+
     def next_deadline(self) -> float | None:
         return self._due
 

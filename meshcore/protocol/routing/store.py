@@ -22,9 +22,11 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TypeAlias
 
 from meshcore.protocol.wire.control import BUCKETS
+from meshcore.protocol.wire.limits import NODES_MAX
 from meshcore.protocol.wire.records import Record, content_hash, kind_of
 
 PRIVATE_MAX = 4096
@@ -38,7 +40,9 @@ _NUMBERS = struct.Struct(">BBQQQ")
 class Held:
     """One record as it is held: the bytes of its origin, and what they say."""
 
-    __slots__ = ("at", "content", "incarnation", "kind", "origin", "raw", "record", "sequence")
+    __slots__ = (
+        "_term", "at", "content", "incarnation", "kind", "origin", "raw", "record", "sequence",
+    )  # fmt: skip
 
     def __init__(self, raw: bytes, record: Record, at: float) -> None:
         self.raw = raw
@@ -49,6 +53,7 @@ class Held:
         self.sequence = record.sequence
         self.content = content_hash(raw)
         self.at = at
+        self._term = -1  # not computed yet
 
     @property
     def version(self) -> Version:
@@ -56,16 +61,23 @@ class Held:
 
     def term(self) -> int:
         """What this record adds to the digest."""
-        numbers = _NUMBERS.pack(0, self.kind, self.incarnation, self.sequence, self.content)
-        hashed = hashlib.blake2b(self.origin.encode() + numbers, digest_size=8)
-        return int.from_bytes(hashed.digest(), "big")
+        if self._term < 0:
+            numbers = _NUMBERS.pack(0, self.kind, self.incarnation, self.sequence, self.content)
+            hashed = hashlib.blake2b(self.origin.encode() + numbers, digest_size=8)
+            self._term = int.from_bytes(hashed.digest(), "big")
+        return self._term
+
+
+@lru_cache(maxsize=NODES_MAX)
+def _bucket_of(name: str) -> int:
+    return hashlib.blake2b(name.encode(), digest_size=8).digest()[-1]
 
 
 class _Origin:
     __slots__ = ("bucket", "held", "shared")
 
     def __init__(self, name: str) -> None:
-        self.bucket = hashlib.blake2b(name.encode(), digest_size=8).digest()[-1]
+        self.bucket = _bucket_of(name)
         self.held: dict[int, Held] = {}  # by kind; all of one incarnation
         self.shared = False
 

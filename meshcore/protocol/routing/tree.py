@@ -36,7 +36,15 @@ class ShortestPathTree:
     they are those of the last `rebuild` or `update`.
     """
 
-    def __init__(self, names: list[str], adjacency: list[dict[int, int]], root: int) -> None:
+    def __init__(
+        self,
+        names: list[str],
+        adjacency: list[dict[int, int]],
+        root: int,
+        *,
+        grown: bool = False,
+    ) -> None:
+        """`grown`: there is room for all names at once."""
         self._names = names
         self._adjacency = adjacency
         self._root = root
@@ -44,6 +52,8 @@ class ShortestPathTree:
         self.parent: list[int] = []
         self.first: list[int] = []
         self.hops: list[int] = []
+        for _ in names if grown else ():
+            self.grow()
 
     def grow(self) -> None:
         """Make room for one more slot; the first one grown is slot 0."""

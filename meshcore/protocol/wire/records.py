@@ -47,7 +47,9 @@ class Edge:
 
     `cost` is in microseconds; `age` is how long the neighbour had been silent, in seconds, when
     this was written (only for DOWN). `round_trip` is as it was measured, in microseconds, 0 where
-    it was not yet: it is for people, ways are chosen by cost alone.
+    it was not yet: it is for people, ways are chosen by cost alone. `life` is the one of the
+    neighbour that the link leads to, or led to; 0 where that is not said. A claim about one life
+    says nothing about another.
     """
 
     neighbour: str
@@ -56,6 +58,7 @@ class Edge:
     reason: DownReason = DownReason.NONE
     age: float = 0.0
     round_trip: int = 0
+    life: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ def encode_record(record: Record) -> bytes:
                 int(edge.reason),
                 round(edge.age, 3),
                 edge.round_trip,
+                edge.life,
             ]
             for edge in record.edges
         ]
@@ -140,8 +144,8 @@ def decode_record(raw: bytes) -> Record:
 
 
 def _edge(value: Any) -> Edge:
-    neighbour, cost, state, reason, age, round_trip = schema.fields(value, _EDGE, "edge")
-    return Edge(neighbour, cost, EdgeState(state), DownReason(reason), age, round_trip)
+    neighbour, cost, state, reason, age, round_trip, life = schema.fields(value, _EDGE, "edge")
+    return Edge(neighbour, cost, EdgeState(state), DownReason(reason), age, round_trip, life)
 
 
 _ENVELOPE = (schema.blob(RECORD_BYTES_MAX), schema.blob(64))
@@ -152,6 +156,7 @@ _EDGE = (
     schema.among(0, 2),
     schema.seconds,
     schema.among(0, 2**40),
+    schema.bits64,
 )
 _HEAD = (schema.number, schema.node_id, schema.number, schema.number)
 _LINK_STATE = (

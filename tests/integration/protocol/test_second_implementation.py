@@ -208,7 +208,7 @@ class Records:
 
 
 def own_record(peer: Peer, sequence: int, *, left: bool) -> bytes:
-    edges = [] if left else [["alpha", 700, 0, 0, 0.0, 0]]
+    edges = [] if left else [["alpha", 700, 0, 0, 0.0, 0, 0]]
     fields = [LINK_STATE, "second", peer.incarnation, sequence, peer.life, edges, []]
     packed: bytes = msgpack.packb([msgpack.packb([*fields, SCALE, 0.0, None, left, {}]), b""])
     return packed

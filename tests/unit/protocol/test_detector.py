@@ -70,6 +70,10 @@ def effects(seen):
     return [effect for _, effect in seen]
 
 
+def edge(state, reason=NONE, age=0.0, life=11):
+    return EdgeChanged("beta", state, reason, age, life)
+
+
 def status(old, new, **kwargs):
     return NeighbourStatus("beta", 1, 11, old, new, **kwargs)
 
@@ -81,17 +85,17 @@ def steps(seen):
 
 def test_a_link_that_comes_up_makes_the_neighbour_alive():
     detector = Detector(Timings(), rng=Middle(), now=T0)
-    assert link_up(detector, T0) == [EdgeChanged("beta", UP), status(DEAD, ALIVE)]
-    assert detector.edges() == [EdgeChanged("beta", UP)]
+    assert link_up(detector, T0) == [edge(UP), status(DEAD, ALIVE)]
+    assert detector.edges() == [edge(UP)]
 
 
 def test_a_whole_silent_link_passes_every_threshold_in_order():
     seen = run(make(Timings(dead=3.0)), T0 + 30)
     assert effects(seen) == [
         status(ALIVE, SLOW),
-        EdgeChanged("beta", WARN),
+        edge(WARN),
         status(SLOW, WARNING),
-        EdgeChanged("beta", DOWN, SILENT, 3.0),
+        edge(DOWN, SILENT, 3.0),
         status(WARNING, DEAD, quiet=True),
         EdgeRemoved("beta"),
     ]
@@ -115,7 +119,7 @@ def test_a_slow_beat_watched_closely_passes_every_status_while_its_edge_stays_up
             status(WARNING, DEAD, quiet=True),
         ]
         assert [round(at - start, 2) for at, _ in seen] == [0.75, 1.25, 2.25]
-        assert detector.edges() == [EdgeChanged("beta", UP)], "nobody else is concerned"
+        assert detector.edges() == [edge(UP)], "nobody else is concerned"
         assert detector.on_beat("beta", 5.0, 0.0, start + 5) == [status(DEAD, ALIVE)]
 
 
@@ -123,8 +127,8 @@ def test_an_edge_worsens_when_the_announced_beats_are_overdue_as_well():
     seen = run(make(TIGHT, interval=2.0), T0 + 30)
     edges = [(at - T0, effect) for at, effect in seen if isinstance(effect, EdgeChanged)]
     assert edges == [
-        (4.25, EdgeChanged("beta", WARN)),  # two intervals
-        (8.25, EdgeChanged("beta", DOWN, SILENT, 2.0)),  # four, and others count `dead` once
+        (4.25, edge(WARN)),  # two intervals
+        (8.25, edge(DOWN, SILENT, 2.0)),  # four, and others count `dead` once
     ]
     assert seen[-1] == (T0 + 11.25, EdgeRemoved("beta"))  # `remove` after DOWN
 
@@ -153,7 +157,7 @@ def test_a_quiet_neighbour_whose_connection_breaks_is_down_at_once_and_quiet_no_
     detector = make(TIGHT, interval=5.0)
     run(detector, T0 + 3)
     assert link_down(detector, T0 + 3) == [
-        EdgeChanged("beta", DOWN, SILENT, 2.0),
+        edge(DOWN, SILENT, 2.0),
         status(DEAD, DEAD),
     ]
     detector.check_invariants()
@@ -187,7 +191,7 @@ def test_anything_heard_makes_a_neighbour_alive_at_once(silence, was, edge_was):
     run(detector, T0 + silence)
     listed = [edge.state for edge in detector.edges()]
     assert listed == ([] if edge_was is None else [edge_was])
-    back = [] if edge_was is UP else [EdgeChanged("beta", UP)]
+    back = [] if edge_was is UP else [edge(UP)]
     assert detector.on_heard("beta", T0 + silence) == [*back, status(was, ALIVE)]
     detector.check_invariants()
     assert run(detector, T0 + silence + 1.0) == []
@@ -197,9 +201,9 @@ def test_a_check_that_passes_several_thresholds_reports_each():
     detector = make(Timings(slow=0.1, warn=0.2, dead=0.3, check_interval=1.0), interval=0.2)
     assert effects(run(detector, T0 + 1.0)) == [
         status(ALIVE, SLOW, stretch=1.0),
-        EdgeChanged("beta", WARN),
+        edge(WARN),
         status(SLOW, WARNING),
-        EdgeChanged("beta", DOWN, SILENT, 0.3),
+        edge(DOWN, SILENT, 0.3),
         status(WARNING, DEAD, quiet=True),
     ]
 
@@ -207,7 +211,7 @@ def test_a_check_that_passes_several_thresholds_reports_each():
 def test_a_lost_connection_is_down_at_once_and_probed():
     detector = make()
     assert link_down(detector, T0 + 0.4) == [
-        EdgeChanged("beta", DOWN, SILENT, pytest.approx(0.4)),
+        edge(DOWN, SILENT, pytest.approx(0.4)),
         status(ALIVE, DEAD),
         Probe("beta", URLS),
     ]
@@ -216,9 +220,7 @@ def test_a_lost_connection_is_down_at_once_and_probed():
 def test_a_probe_that_is_refused_everywhere_makes_the_edge_gone_at_the_same_age():
     detector = make()
     link_down(detector, T0 + 0.4)
-    assert detector.on_probe("beta", True, T0 + 0.5) == [
-        EdgeChanged("beta", DOWN, GONE, pytest.approx(0.4))
-    ]
+    assert detector.on_probe("beta", True, T0 + 0.5) == [edge(DOWN, GONE, pytest.approx(0.4))]
     assert detector.on_probe("beta", True, T0 + 0.6) == []  # said once
     detector.check_invariants()
 
@@ -235,14 +237,14 @@ def test_a_late_probe_of_a_node_that_is_linked_again_is_ignored():
     link_down(detector, T0 + 0.4)
     link_up(detector, T0 + 0.5, incarnation=2, life=12)
     assert detector.on_probe("beta", True, T0 + 0.6) == []
-    assert detector.edges() == [EdgeChanged("beta", UP)]
+    assert detector.edges() == [edge(UP, life=12)]
 
 
 def test_a_connection_that_was_silent_for_a_second_is_not_probed():
     detector = make()
     run(detector, T0 + 1.5)
     assert link_down(detector, T0 + 1.5) == [
-        EdgeChanged("beta", DOWN, SILENT, 1.5),
+        edge(DOWN, SILENT, 1.5),
         status(SLOW, DEAD),
     ]
 
@@ -252,20 +254,20 @@ def test_a_closed_local_link_of_an_outbound_only_peer_is_gone_if_it_was_heard(si
     detector = make(urls=())
     run(detector, T0 + silence)
     down = link_down(detector, T0 + silence, outbound_local=True)
-    assert down[0] == EdgeChanged("beta", DOWN, reason, pytest.approx(silence))
+    assert down[0] == edge(DOWN, reason, pytest.approx(silence))
     assert not any(isinstance(effect, Probe) for effect in down)
 
 
 def test_a_lost_peer_without_endpoints_is_silent():
     assert link_down(make(urls=()), T0 + 0.4) == [
-        EdgeChanged("beta", DOWN, SILENT, pytest.approx(0.4)),
+        edge(DOWN, SILENT, pytest.approx(0.4)),
         status(ALIVE, DEAD),
     ]
 
 
 def test_an_orderly_close_says_no_reason_and_asks_nobody():
     assert link_down(make(), T0 + 0.4, orderly=True) == [
-        EdgeChanged("beta", DOWN, NONE, pytest.approx(0.4)),
+        edge(DOWN, NONE, pytest.approx(0.4)),
         status(ALIVE, DEAD),
     ]
 
@@ -304,14 +306,14 @@ def test_a_link_lost_after_its_edge_was_removed_is_forgotten_at_once():
 def test_a_link_that_comes_back_within_a_moment_is_down_and_up():
     detector = make()
     link_down(detector, T0 + 0.4)
-    assert link_up(detector, T0 + 0.5) == [EdgeChanged("beta", UP), status(DEAD, ALIVE)]
+    assert link_up(detector, T0 + 0.5) == [edge(UP), status(DEAD, ALIVE)]
     assert run(detector, T0 + 20, beats_of=["beta"]) == []
 
 
 def test_a_new_life_on_a_link_that_never_went_down_is_told():
     detector = make()
     news = link_up(detector, T0 + 1, incarnation=2, life=22)
-    assert news == [NeighbourStatus("beta", 2, 22, ALIVE, ALIVE)]
+    assert news == [edge(UP, life=22), NeighbourStatus("beta", 2, 22, ALIVE, ALIVE)]
     assert link_up(detector, T0 + 1, incarnation=2, life=22) == []
 
 
@@ -340,7 +342,7 @@ def test_a_stuck_loop_behind_a_whole_connection_is_stalled_until_three_times_dea
     seen = run(make(), T0 + 40)
     assert effects(seen)[3:] == [
         status(WARNING, WARNING, stalled=True),
-        EdgeChanged("beta", DOWN, SILENT, 5.0),  # so that others count `dead` once, not thrice
+        edge(DOWN, SILENT, 5.0),  # so that others count `dead` once, not thrice
         status(WARNING, DEAD, quiet=True),
         EdgeRemoved("beta"),
     ]
@@ -362,7 +364,7 @@ def test_a_stalled_neighbour_that_is_heard_again_is_alive_and_not_stalled():
     detector = make()
     run(detector, T0 + 10)
     assert detector.on_heard("beta", T0 + 10) == [
-        EdgeChanged("beta", UP),
+        edge(UP),
         status(WARNING, ALIVE, stalled=False),
     ]
 
@@ -383,7 +385,7 @@ def test_a_stalled_neighbour_whose_connection_breaks_is_dead_without_a_probe():
     detector = make()
     run(detector, T0 + 10)
     assert link_down(detector, T0 + 10) == [
-        EdgeChanged("beta", DOWN, SILENT, 5.0),
+        edge(DOWN, SILENT, 5.0),
         status(WARNING, DEAD),
     ]
 
@@ -421,7 +423,7 @@ def test_a_lost_link_does_not_age_in_our_pause_either():
 def test_a_connection_that_is_found_closed_after_our_pause_is_probed():
     detector = make()
     down = link_down(detector, T0 + 60)
-    assert down[0] == EdgeChanged("beta", DOWN, SILENT, pytest.approx(0.25))
+    assert down[0] == edge(DOWN, SILENT, pytest.approx(0.25))
     assert down[-1] == Probe("beta", URLS)
 
 
@@ -512,14 +514,14 @@ def test_new_timings_judge_at_once_in_both_directions_and_announce_the_interval(
     assert detector.edges()[0].state is DOWN
     patient = replace(Timings(), slow=3.0, warn=5.5, dead=30.0, remove=60.0)
     assert detector.set_timings(patient, T0 + 6) == [
-        EdgeChanged("beta", WARN),
+        edge(WARN),
         status(DEAD, WARNING, stalled=True),
         BeatDue(0.0),
     ]
     detector.check_invariants()
     hasty = Timings(slow=0.1, warn=0.2, dead=0.3, remove=0.4)
     assert detector.set_timings(hasty, T0 + 6) == [
-        EdgeChanged("beta", DOWN, SILENT, 0.3),
+        edge(DOWN, SILENT, 0.3),
         status(WARNING, DEAD, quiet=True),
         BeatDue(0.0),
     ]

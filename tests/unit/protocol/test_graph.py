@@ -54,6 +54,30 @@ def test_a_chain_is_routed_hop_by_hop() -> None:
     assert graph.nodes() == ["a", "b", "c"]
 
 
+def test_an_edge_to_a_new_life_does_not_make_the_old_one_alive() -> None:
+    """Its neighbour is linked to the new life before the new life's first word has arrived."""
+    gone = Edge("b", 100, DOWN, GONE, 0.2, life=7)
+    graph = graph_of(state("a", gone), state("b", Edge("a", 100, life=7)))
+    assert not found(graph, "b").reachable
+    graph.update(state("a", Edge("b", 100, life=14)), "a")
+    graph.recompute()
+    graph.check_invariants()
+    assert not found(graph, "b").reachable
+    graph.update(state("b", Edge("a", 100, life=7), incarnation=2), "b")
+    changed = graph.recompute()
+    graph.check_invariants()
+    assert (changed["b"].reachable, changed["b"].life) == (True, 14)
+
+
+def test_a_report_about_an_old_life_says_nothing_about_the_new_one() -> None:
+    about_old, about_new = (Edge("b", 100, DOWN, GONE, 0.2, life=life) for life in (7, 14))
+    graph = graph_of(state("a", about_old), state("b", incarnation=2))
+    assert found(graph, "b").gone == 0
+    graph.update(state("a", about_new), "a")
+    assert graph.recompute()["b"].gone == 1
+    graph.check_invariants()
+
+
 def test_an_edge_that_only_one_end_advertises_does_not_count() -> None:
     graph = graph_of(state("a", "b"), state("b"))
     assert not found(graph, "b").reachable
