@@ -82,8 +82,7 @@ class MulticastDns:
         if self._browser is not None:
             await self._browser.async_cancel()
         with contextlib.suppress(OSError):  # the network may be gone before us
-            await dns.async_unregister_all_services()
-        await dns.async_close()
+            await dns.async_close()  # which says goodbye
 
     # Ourselves -------------------------------------------------------------------------------
 

@@ -17,12 +17,15 @@ from meshcore.urls import is_wildcard, parse_url
 REMEMBERED = 4096  # answers
 
 
-def dial_allow(config: Config) -> Callable[[str], bool]:
-    """By the setting `dial_allow`, or by the machine's networks as they are now."""
+def dial_allow(config: Config, peers: Iterable[str] = ()) -> Callable[[str], bool]:
+    """By the setting `dial_allow`, or by the machine's networks as they are now.
+
+    `peers`: those that were named while the node runs, beside the configured ones.
+    """
     if config.dial_allow:
         return allowing(config.dial_allow, ())
-    peers = [parse_url(url).host for url in config.peers]
-    return allowing(host.networks(), ["localhost", *(peer for peer in peers if peer)])
+    named = [parse_url(url).host for url in (*config.peers, *peers)]
+    return allowing(host.networks(), ["localhost", *(name for name in named if name)])
 
 
 def allowing(networks: Iterable[str], hosts: Iterable[str]) -> Callable[[str], bool]:

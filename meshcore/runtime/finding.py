@@ -66,7 +66,7 @@ class Finding:
             self._discovery.lost = self._on_lost
             self._discovery.dropped = driver.count
             await self._discovery.start(self._own)
-        driver.mesh.set_dial_allow(dial_allow(config))
+        self._look_at_networks()
         driver.mesh.set_auto_connect(self.degree, driver.now())
         if self._degree:
             self._keep()
@@ -127,7 +127,14 @@ class Finding:
             await asyncio.sleep(SAVE_INTERVAL)
             if time.monotonic() - looked_at >= NETWORKS_INTERVAL:
                 looked_at = time.monotonic()
-                self._driver.mesh.set_dial_allow(dial_allow(self._config))
+                self._look_at_networks()
+
+    def _look_at_networks(self) -> None:
+        """Where learnt addresses may lead; machines move, and peers are named at run time."""
+        mesh = self._driver.mesh
+        dials = mesh.links.dials(self._driver.now())
+        peers = [dial.url for dial in dials if dial.configured]
+        mesh.set_dial_allow(dial_allow(self._config, peers))
 
     async def _save(self) -> None:
         if self._book is None or not self._degree:

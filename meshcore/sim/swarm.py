@@ -147,6 +147,7 @@ class Swarm:
         world = self.world
         world.run(LASTS_MAX)
         world.heal_all()
+        self._healed_at = world.now
         world.network.conditions = Conditions(has_news=world.network.conditions.has_news)
         for process in list(world.processes.values()):
             process.resume()
@@ -161,8 +162,8 @@ class Swarm:
         world.run(2.0)
         problems += checkers.all_succeeded(calls)
         problems += self._until(lambda: checkers.ended(world, slack=PAUSES_MAX), TTL_MAX)
-        if world.auto_connect:  # a lost link that others stand for is told of until `remove`
-            world.run(10.0)
+        # A link that was lost, and that another has replaced, is told of until `remove`.
+        world.run(max(0.0, self._healed_at + 11.0 - world.now))
         problems += checkers.quiet(world)
         for one in self.watches:
             problems += one.problems

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -115,15 +116,19 @@ def test_without_auto_connect_nothing_is_learnt_or_kept() -> None:
 
 def test_nodes_on_one_network_find_each_other_without_a_peer() -> None:
     async def scenario(world: World) -> None:
-        # They listen on loopback alone, so that is where they announce themselves.
-        alpha = await world.start("alpha", "--discovery")
-        beta = await world.start("beta", "--discovery")
-        stranger = await world.start("stranger", "--discovery", "--mesh", "another")
+        # They listen on loopback alone, so that is where they announce themselves. Others may run
+        # this test on this machine at the same time: ids and mesh are never used twice.
+        once = secrets.token_hex(4)
+        ours = ("--discovery", "--mesh", f"mesh-{once}")
+        alpha = await world.start(f"alpha-{once}", *ours)
+        beta = await world.start(f"beta-{once}", *ours)
+        stranger = await world.start(f"gamma-{once}", "--discovery", "--mesh", f"other-{once}")
         await eventually(lambda: have_links([alpha, beta], 1), 30.0, "a link")
-        assert await links_of(alpha) == {"beta"}
-        assert (await world.meshctl("ping", "beta", "--via", "alpha", "--count", "1")).code == 0
-        await eventually(lambda: counted(alpha, "discovery: another mesh"), 20.0)
-        assert not [line for line in stranger.lines if line.get("event") == "link"]
+        assert await links_of(alpha) == {beta.node_id}
+        pong = await world.meshctl("ping", beta.node_id, "--via", alpha.node_id, "--count", "1")
+        assert pong.code == 0, pong.err
+        await eventually(lambda: counted(stranger, "discovery: another mesh"), 20.0)
+        assert await links_of(stranger) == set()
         for node in (alpha, beta, stranger):
             code, seconds = await node.stop()
             assert code == 0

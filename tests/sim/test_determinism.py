@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from meshcore.sim.swarm import Swarm
 
 SCRIPT = (
@@ -14,7 +16,7 @@ SCRIPT = (
     "swarm.run()\n"
     "print(swarm.world.trace, swarm.world.clock.events)\n"
 )
-SEED = 4
+SEEDS = (4, 11)  # the second with learnt addresses
 
 
 def traced(seed: int, hash_seed: str) -> str:
@@ -30,12 +32,17 @@ def traced(seed: int, hash_seed: str) -> str:
     return done.stdout
 
 
-def test_the_same_seed_gives_the_same_trace_under_any_hash_seed() -> None:
-    swarm = Swarm(SEED, seconds=5.0)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_same_seed_gives_the_same_trace_under_any_hash_seed(seed: int) -> None:
+    swarm = Swarm(seed, seconds=5.0)
     swarm.run()
     here = f"{swarm.world.trace} {swarm.world.clock.events}\n"
-    assert traced(SEED, "1") == here
-    assert traced(SEED, "2") == here
+    assert traced(seed, "1") == here
+    assert traced(seed, "2") == here
+
+
+def test_some_seeds_gather_by_learnt_addresses() -> None:
+    assert [Swarm(seed).world.auto_connect > 0 for seed in SEEDS] == [False, True]
 
 
 def test_another_seed_gives_another_trace() -> None:

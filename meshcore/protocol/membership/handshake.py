@@ -113,9 +113,11 @@ def refusal_of(message: Hello, local: Local, now: float) -> Refusing | None:
     if message.version_max < VERSION_MIN or message.version_min > VERSION:
         spoken = f"protocol versions {message.version_min} to {message.version_max}"
         return Refusing(Refusal.VERSION, f"{spoken} are not spoken here ({VERSION_MIN}-{VERSION})")
+    if message.flags & Flags.EPHEMERAL:  # it names one node by its address, whatever its mesh
+        return None
     if message.mesh != local.mesh:
         return Refusing(Refusal.MESH, f"this is mesh {local.mesh!r}, not {message.mesh!r}")
-    if message.flags & Flags.EPHEMERAL or message.node_id != local.node_id:
+    if message.node_id != local.node_id:
         return None
     if message.life == local.life:
         return Refusing(Refusal.SELF, "you dialled yourself")
@@ -126,7 +128,7 @@ def flaw_of(message: Welcome, local: Local) -> str | None:
     """What is wrong with this WELCOME, None where it can be accepted."""
     if not VERSION_MIN <= message.version <= VERSION:
         return "WELCOME of a version that was not offered"
-    if message.mesh != local.mesh:
+    if message.mesh != local.mesh and not local.flags & Flags.EPHEMERAL:
         return "WELCOME of another mesh"
     if message.flags & Flags.EPHEMERAL:
         return "WELCOME of an ephemeral client"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 
 import pytest
@@ -20,10 +21,14 @@ def url(port: int) -> str:
 
 
 class Seen:
-    """What one of them has found and lost."""
+    """What one of them has found and lost.
 
-    def __init__(self, node_id: str, mesh: str) -> None:
-        self.own = Announcement(node_id, mesh, (url(7401),))
+    Others may run these tests on this machine at the same time: the ids are never used twice.
+    """
+
+    def __init__(self, name: str, mesh: str) -> None:
+        self.own = Announcement(f"{name}-{secrets.token_hex(6)}", mesh, (url(7401),))
+        self.id = self.own.node_id
         self.dns = MulticastDns()
         self.found: dict[str, Announcement] = {}
         self.dropped: list[str] = []
@@ -49,20 +54,20 @@ def two(scenario: Callable[[Seen, Seen], object]) -> None:
 
 def test_two_find_each_other_never_themselves_and_notice_the_end() -> None:
     async def scenario(alpha: Seen, beta: Seen) -> None:
-        await eventually(lambda: "beta" in alpha.found and "alpha.1" in beta.found, WITHIN)
-        assert alpha.found["beta"] == beta.own, "its mesh is told, too"
-        assert "alpha.1" not in alpha.found
+        await eventually(lambda: beta.id in alpha.found and alpha.id in beta.found, WITHIN)
+        assert alpha.found[beta.id] == beta.own, "its mesh is told, too"
+        assert alpha.id not in alpha.found
         await alpha.dns.close()
-        await eventually(lambda: "alpha.1" not in beta.found, WITHIN)
+        await eventually(lambda: alpha.id not in beta.found, WITHIN)
 
     two(scenario)
 
 
 def test_addresses_that_change_are_announced_again() -> None:
     async def scenario(alpha: Seen, beta: Seen) -> None:
-        await eventually(lambda: "alpha.1" in beta.found, WITHIN)
-        await alpha.dns.announce(Announcement("alpha.1", "test-a", (url(7402),)))
-        await eventually(lambda: beta.found["alpha.1"].urls == (url(7402),), WITHIN)
+        await eventually(lambda: alpha.id in beta.found, WITHIN)
+        await alpha.dns.announce(Announcement(alpha.id, "test-a", (url(7402),)))
+        await eventually(lambda: beta.found[alpha.id].urls == (url(7402),), WITHIN)
 
     two(scenario)
 
@@ -74,7 +79,7 @@ def test_a_service_of_the_same_type_that_is_none_of_ours_is_dropped() -> None:
         assert alpha.dns._dns is not None
         odd = AsyncServiceInfo(
             SERVICE,
-            f"printer.{SERVICE}",
+            f"printer-{secrets.token_hex(6)}.{SERVICE}",
             port=1,
             properties={"v": "1", "id": b"\xff\xfe", "mesh": "x y"},
             server="printer.local.",
@@ -82,7 +87,7 @@ def test_a_service_of_the_same_type_that_is_none_of_ours_is_dropped() -> None:
         )
         await (await alpha.dns._dns.async_register_service(odd))
         await eventually(lambda: "discovery: bad announcement" in beta.dropped, WITHIN)
-        await eventually(lambda: "alpha.1" in beta.found, WITHIN)
+        await eventually(lambda: alpha.id in beta.found, WITHIN)
 
     two(scenario)
 

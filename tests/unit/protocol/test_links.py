@@ -795,6 +795,16 @@ def test_a_client_may_carry_any_id_even_ours() -> None:
     assert isinstance(sent(effects)[0], Welcome)
 
 
+def test_a_client_attaches_to_the_node_that_it_names_whatever_its_mesh() -> None:
+    rig = Rig()
+    effects = rig.accept(2, replace(CLIENT, mesh="other"))
+    assert isinstance(sent(effects)[0], Welcome)
+    client = Rig(flags=Flags.EPHEMERAL)
+    link = client.dial()
+    (link_up,) = client.on_message(link, replace(WELCOME, mesh="other", news_urls=()), 0.0)
+    assert link_up.client_address is not None
+
+
 def test_at_the_client_the_link_is_up_with_welcome_and_follows_a_restart() -> None:
     rig = Rig(flags=Flags.EPHEMERAL)
     rig.holders["mike"] = LATER_LIFE

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from meshcore.protocol.membership.targets import Target
 from meshcore.runtime import finding
 from meshcore.runtime.address_book import FILE_NAME, AddressBook
 from meshcore.runtime.finding import Finding
+from tests.integration.nodes import eventually
 
 URL = "tcp://127.0.0.1:7"
 
@@ -52,6 +54,11 @@ class FakeMesh:
         self.degrees: list[int] = []
         self.known: list[Any] = []
         self.gathering = self
+        self.links = self
+        self.peers: list[str] = []
+
+    def dials(self, now: float) -> list[Any]:
+        return [SimpleNamespace(url=url, configured=True) for url in self.peers]
 
     def set_dial_allow(self, allowed: Callable[[str], bool]) -> None:
         self.allowed = allowed
@@ -139,6 +146,26 @@ def test_with_discovery_one_link_is_looked_for_at_least(
         await one.close()
         for task in driver.tasks:
             task.cancel()
+
+    asyncio.run(scenario())
+
+
+def test_peers_that_are_named_while_it_runs_may_be_learnt_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(finding, "SAVE_FIRST", 0.001)
+    monkeypatch.setattr(finding, "SAVE_INTERVAL", 0.001)
+    monkeypatch.setattr(finding, "NETWORKS_INTERVAL", 0.001)
+
+    async def scenario() -> None:
+        one, driver, _ = make(auto_connect=1)
+        await one.start()
+        url = "tcp://198.51.100.7:1"
+        assert not driver.mesh.allowed(url)
+        driver.mesh.peers.append("tcp://198.51.100.7:9")
+        await eventually(lambda: driver.mesh.allowed(url))
+        await one.close()
+        await asyncio.gather(*driver.tasks, return_exceptions=True)
 
     asyncio.run(scenario())
 
