@@ -145,6 +145,7 @@ def decode_record(raw: bytes) -> Record:
 
 def _edge(value: Any) -> Edge:
     neighbour, cost, state, reason, age, round_trip, life = schema.fields(value, _EDGE, "edge")
+    cost, round_trip, life = schema.shared(cost), schema.shared(round_trip), schema.shared(life)
     return Edge(neighbour, cost, EdgeState(state), DownReason(reason), age, round_trip, life)
 
 

@@ -7,13 +7,14 @@ can append some. What does not fit raises ProtocolError with a short reason, whi
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import msgpack
 
 from meshcore.errors import ProtocolError
 from meshcore.identity import NUMBER_MAX, is_node_id
-from meshcore.protocol.wire.limits import URL_CHARS_MAX
+from meshcore.protocol.wire.limits import NODES_MAX, URL_CHARS_MAX
 
 REAL_MAX = 2**53
 
@@ -55,9 +56,23 @@ def bits64(value: Any) -> int:
 
 
 def node_id(value: Any) -> str:
+    if type(value) is not str:
+        raise ProtocolError("not a node id")
+    return _node_id(value)
+
+
+@lru_cache(maxsize=4 * NODES_MAX)
+def _node_id(value: str) -> str:
+    """One object for each id: in a large mesh every id is named by all its neighbours."""
     if not is_node_id(value):
         raise ProtocolError("not a node id")
-    return value  # type: ignore[no-any-return]
+    return value
+
+
+@lru_cache(maxsize=4 * NODES_MAX)
+def shared(value: int) -> int:
+    """One object for all equal numbers, for those that occur again and again: costs, lives."""
+    return value
 
 
 def maybe_node_id(value: Any) -> str:
@@ -69,7 +84,7 @@ def seconds(value: Any) -> float:
     """A duration, not negative."""
     if type(value) not in (int, float) or not 0 <= value <= REAL_MAX:
         raise ProtocolError("not a duration")
-    return float(value)
+    return float(value) if value else 0.0  # one object for most of them
 
 
 def real(value: Any) -> float:
