@@ -23,6 +23,7 @@ from meshcore.sim.world import World
 Adjacency: TypeAlias = dict[str, dict[str, None]]
 
 STEADY = ("Beat", "Echo", "EchoReply")  # what a mesh says in which nothing happens
+AGES_APART = 0.1  # of an age: clocks run wrong, and beats that tell of it are late
 DEADLINE_SLACK = 0.3  # seconds: the wheel fires up to an eighth late
 ENDS = (Code.ACTION_FAILED, Code.CANCELLED, Code.DEADLINE, Code.UNREACHABLE, Code.PEER_LOST)
 
@@ -176,6 +177,33 @@ def _follow(world: World, process: Process, goal: str) -> str | None:
     return None if process.mesh.link_of(goal) == LOOPBACK else f"{goal} does not know itself"
 
 
+def master_and_time(world: World) -> list[str]:
+    """All nodes of a component have one master among them, and its time as exactly as they say."""
+    links = expected_links(world)
+    problems: list[str] = []
+    for name in links:
+        process, component = world.node(name), hops_from(name, links)
+        master = process.mesh.master
+        if master not in component:
+            problems.append(f"{name} takes {master} for the master of {sorted(component)}")
+            continue
+        problems += [
+            f"{name} takes {master} for the master, and {other} another one"
+            for other in component
+            if other > name and world.node(other).mesh.master != master
+        ]
+        leader = world.node(str(master))
+        oldest = min(world.node(each).started_at for each in component)
+        younger = leader.started_at - oldest
+        if leader.mesh.own.forced is None and younger > AGES_APART * (1 + world.now - oldest):
+            problems.append(f"{master} is master, and {younger:.2f} s younger than somebody else")
+        ahead = process.mesh.clock.time(process.now()) - leader.mesh.clock.time(leader.now())
+        error = process.mesh.clock.error(process.now())
+        if error is None or abs(ahead) > error:
+            problems.append(f"{name} is {ahead:.6f} s ahead of {master}'s time, and says {error}")
+    return problems
+
+
 def quiet(world: World, seconds: float = 5.0) -> list[str]:
     """Nothing but beats and echoes is said while nothing happens. Lets that time pass."""
     before = {process: dict(process.control_sent) for process in world.processes.values()}
@@ -283,6 +311,7 @@ def settled(world: World) -> list[str]:
         *agreement(world),
         *one_link_per_pair(world),
         *routes(world),
+        *master_and_time(world),
         *work(world),
         *bounds(world),
     ]

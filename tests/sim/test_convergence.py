@@ -39,8 +39,9 @@ def test_lost_and_reordered_news_are_repaired(seed: int) -> None:
     lossy = Conditions(delay=0.02, jitter=0.02, news_loss=0.3, news_reorder=0.3)
     world = World(seed=seed, conditions=lossy, check_every=5)
     grown(world, "random", 10, both_ways=0.3, within=1.0)
-    world.run_until(lambda: not checkers.agreement(world), within=15.0)
+    world.run(10.0)  # with a third of the beats lost, somebody is always SLOW
     world.network.conditions = Conditions()
+    world.run_until(lambda: not checkers.agreement(world), within=5.0)
     world.run(5.0)
     assert checkers.settled(world) == []
 
@@ -96,6 +97,7 @@ def test_a_split_graph_is_two_sane_halves_that_a_link_joins() -> None:
     found = world.call("a1", "b3", "test:echo", "now")
     world.run(1.0)
     assert found.succeeded
+    world.run(3.0)  # the time of the one master goes from node to node
     assert checkers.settled(world) == []
 
 
