@@ -22,8 +22,9 @@ class Reach(NamedTuple):  # made by the thousand: a frozen dataclass costs 2 µs
     `hops`, `cost` (microseconds) and `next_hop` are 0, 0 and None where it is not reachable and for
     the observer itself. `warn`: every usable edge to it is WARN. `gone` and `silent` count the
     reachable neighbours of it whose edge to it is DOWN for that reason; `silent_since` is the last
-    sign of life that any of them knows of, on our own clock (0 where none reports). `left`: its
-    last link state says that it leaves.
+    sign of life that any of them knows of, on our own clock; None where they do not know the last
+    one, because others who were linked to it are out of reach with it. `left`: its last link state
+    says that it leaves.
     """
 
     node_id: str
@@ -36,5 +37,5 @@ class Reach(NamedTuple):  # made by the thousand: a frozen dataclass costs 2 µs
     warn: bool = False
     gone: int = 0
     silent: int = 0
-    silent_since: float = 0.0
+    silent_since: float | None = None
     left: bool = False

@@ -40,7 +40,7 @@ class Loss:
         """The last sign of life, as the first `count` words tell of it."""
         since, told = self.told[0][0], False
         for _, reach in self.told[:count]:
-            if reach is None or reach.gone + reach.silent == 0:
+            if reach is None or reach.silent_since is None:
                 continue
             since = max(since, reach.silent_since) if told else reach.silent_since
             told = True
@@ -197,7 +197,7 @@ class Liveness(RuleBasedStateMachine):
             hop = node if direct else "delta"
             reach = Reach(node, incarnation, life, True, 1, 5, hop, warn=warn)
         else:
-            since = round(self.now - silence, 2) if gone + silent else 0.0
+            since = round(self.now - silence, 2) if gone + silent else None
             reach = Reach(
                 node, incarnation, life, False, gone=gone, silent=silent, silent_since=since
             )

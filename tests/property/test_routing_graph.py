@@ -49,18 +49,24 @@ def naive_paths(costs: dict[str, dict[str, int]], root: str) -> dict[str, list[s
     return paths
 
 
+def words_about(name: str, states: dict[str, LinkState], paths: dict[str, list[str]]) -> list[Edge]:
+    """What those who can be reached say about having lost a node."""
+    return [
+        edge
+        for other in states.values()
+        if other.origin in paths and not other.left
+        for edge in other.edges
+        if edge.neighbour == name and edge.state is EdgeState.DOWN
+    ]
+
+
 def naive_reach(states: dict[str, LinkState], root: str) -> dict[str, Reach]:
     costs = naive_costs(states)
     paths = naive_paths(costs, root) if root in states else {}
     result = {}
     for name, state in states.items():
-        heard = [
-            edge
-            for other in states.values()
-            if other.origin in paths and not other.left
-            for edge in other.edges
-            if edge.neighbour == name and edge.state is EdgeState.DOWN
-        ]
+        heard = words_about(name, states, paths)
+        words = [heard, *(words_about(peer, states, paths) for peer in costs[name])]
         path = paths.get(name, [])
         steps = [costs[one][two] for one, two in itertools.pairwise(path)]
         result[name] = Reach(
@@ -74,7 +80,7 @@ def naive_reach(states: dict[str, LinkState], root: str) -> dict[str, Reach]:
             warn=bool(steps) and min(costs[name].values()) >= WARN_COST,
             gone=sum(edge.reason is DownReason.GONE for edge in heard),
             silent=sum(edge.reason is DownReason.SILENT for edge in heard),
-            silent_since=max((-edge.age for edge in heard), default=0.0),
+            silent_since=max(-edge.age for each in words for edge in each) if all(words) else None,
             left=state.left,
         )
     return result

@@ -221,7 +221,7 @@ class Roster(Book):
             if node.status is NodeStatus.DEAD:  # so was the old life; the new one is not yet
                 self._become(node, NodeStatus.WARNING, False, known.reason_of(node), events)
         reach = node.reach
-        if reach is None or not reach.gone + reach.silent:
+        if reach is None or reach.silent_since is None:
             return
         since = (
             reach.silent_since if not node.reported else max(node.silent_since, reach.silent_since)

@@ -2,9 +2,8 @@
 
 An edge is real when both ends advertise it, each to the very life that the other says it has, and
 neither says that it is down; the dearer of the two claims is its cost, so that both directions cost
-the same and nobody can make himself cheap. From
-the real edges follows the tree of shortest paths; from the tree, and from what reachable nodes say
-about lost neighbours, one `Reach` for each node.
+the same and nobody can make himself cheap. From the real edges follows the tree of shortest paths;
+from the tree, and from what reachable nodes say about lost neighbours, one `Reach` for each node.
 
 Contract: feed every origin's newest link state to `update` (None: forget it); it tells how urgent
 the change is. Ask `recompute` for the entries that have changed. Between the two, all answers are
@@ -13,9 +12,8 @@ others mention is none. The last word of a node that left counts as a link state
 
 Complications: who comes back is linked before its first word has reached everybody; without the
 lives in the edges, the new link and the last word of the old life would make that one alive again.
-A WARN edge costs 2^56 more than it claims, so that any way without one wins. Names
-become dense integers; an integer is reused only once nothing mentions its name and the tables have
-been computed without it.
+A WARN edge costs 2^56 more than it claims, so that any way without one wins. Names become dense
+integers; one is reused once nothing mentions its name and the tables were computed without it.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ from meshcore.protocol.wire.limits import NODES_MAX
 from meshcore.protocol.wire.records import DownReason, Edge, EdgeState, LinkState
 
 WARN_COST = 1 << 56  # above any way without a WARN edge: 2^14 nodes times 2^40
-NO_REPORTS = (0, 0, 0.0)
+NO_REPORTS = (0, 0, None)
 MENTIONED_MAX = SLOT_MASK - NODES_MAX  # names with a slot; the rest is left to origins
 
 
@@ -136,7 +134,7 @@ class Graph:
             self._unmention(other)
             if other not in downs:
                 urgency = Urgency.LATER
-                self._dirty[other] = None
+                self._look_at(other)
                 del self._down_by[other][slot]
                 if not self._down_by[other]:
                     del self._down_by[other]
@@ -145,7 +143,7 @@ class Graph:
             if old != down:
                 news = old is None or old.edge.reason is not down.edge.reason
                 urgency = max(urgency, Urgency.AT_ONCE if news else Urgency.LATER)
-                self._dirty[other] = None
+                self._look_at(other)
                 self._down_by.setdefault(other, {})[slot] = down
         if downs:
             self._downs[slot] = downs
@@ -157,8 +155,13 @@ class Graph:
             for other, down in downs.items():
                 shifted = Down(down.edge, min(now, down.since + duration))
                 downs[other] = self._down_by[other][slot] = shifted
-                self._dirty[other] = None
+                self._look_at(other)
         return bool(self._downs)
+
+    def _look_at(self, slot: int) -> None:
+        """What is reported of a slot has changed, and with it what is known of its peers."""
+        self._dirty[slot] = None
+        self._dirty.update(dict.fromkeys(self._adjacency[slot]))
 
     def _set_edge(self, a: int, b: int) -> Urgency:
         """Derive the real edge between two slots from both claims."""
@@ -211,7 +214,8 @@ class Graph:
         flipped = self._renew(dirty, changes)
         # Who has become reachable, or has ceased to be, gains or loses the right to report.
         reported = {other: None for slot in flipped for other in self._downs.get(slot, ())}
-        self._renew(reported, changes)
+        beside = {peer: None for other in reported for peer in self._adjacency[other]}
+        self._renew(reported | beside, changes)
         self._release()
         return changes
 
@@ -253,17 +257,24 @@ class Graph:
                     flipped.append(slot)
         return flipped
 
-    def _reports(self, slot: int) -> tuple[int, int, float]:
+    def _reports(self, slot: int) -> tuple[int, int, float | None]:
         """What reachable nodes say about having lost this one: (gone, silent, last heard at)."""
-        heard = [
+        heard = self._heard(slot)
+        gone = sum(down.edge.reason is DownReason.GONE for down in heard)
+        # Whoever is out of reach with it may have heard of it until it was out of reach itself.
+        words = [heard, *map(self._heard, self._adjacency[slot])]
+        since = max(down.since for each in words for down in each) if all(words) else None
+        return gone, len(heard) - gone, since
+
+    def _heard(self, slot: int) -> list[Down]:
+        """The words of reachable nodes that have lost this one."""
+        return [
             down
-            for claimant, down in self._down_by[slot].items()
+            for claimant, down in self._down_by.get(slot, {}).items()
             if self._tree.distance[claimant] != INFINITE
             and claimant in self._records
             and self._is_about(down.edge, slot)
         ]
-        gone = sum(down.edge.reason is DownReason.GONE for down in heard)
-        return gone, len(heard) - gone, max((down.since for down in heard), default=0.0)
 
     # ---- questions
 

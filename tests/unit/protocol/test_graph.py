@@ -176,13 +176,26 @@ def test_the_last_sign_of_life_is_counted_from_when_each_report_came() -> None:
         return found(graph, "x").silent_since
 
     graph = graph_of(
-        state("a", "b", "c", "d"), state("b", "a"), state("c", "a"), state("d", "a", "x"),
-        state("x", "b", "c", "d"),
+        state("a", "b", "c", "d"), state("b", "a"), state("c", "a"), state("d", "a"),
+        state("x", "b", "c"),
     )  # fmt: skip
     assert loss("b", SILENT, 2.4, now=102.4) == 100.0
     assert loss("c", SILENT, 3.5, now=103.5) == 100.0, "what b said is a second old by now"
     assert loss("b", GONE, 2.4, now=104.0) == 100.0, "the probe's answer is no sign of life"
     assert loss("b", GONE, 0.5, now=110.0) == 109.5, "it was heard again, and lost again"
+
+
+def test_an_old_word_about_a_node_does_not_count_when_the_relay_to_it_is_lost() -> None:
+    graph = graph_of(
+        state("a", "b", "c"), state("b", "a", "r"), state("r", "b", "x"), state("x", "r", "c"),
+        state("c", "a", Edge("x", 1, DOWN, SILENT, 9.0)),
+    )  # fmt: skip
+    assert found(graph, "x").reachable
+    graph.update(state("b", "a", Edge("r", 1, DOWN, SILENT, 2.0)), "b", 50.0)
+    assert graph.recompute()["x"].silent_since == 48.0, "the relay may have heard it until then"
+    graph.update(state("b", "a"), "b", 60.0)  # forgotten
+    assert graph.recompute()["x"].silent_since is None, "nobody can say what the relay knows"
+    graph.check_invariants()
 
 
 def test_our_own_pause_makes_no_report_older() -> None:
