@@ -18,7 +18,8 @@ from typing import Protocol
 import zmq
 
 _TCP_INFO_BYTES = 136
-_BYTES_RECEIVED = slice(128, 136)  # tcpi_bytes_received of struct tcp_info, Linux 4.2 and newer
+# Of struct tcp_info, Linux 4.2 and newer: tcpi_bytes_acked and tcpi_bytes_received.
+_BYTES_ACKED, _BYTES_RECEIVED = slice(120, 128), slice(128, 136)
 _TCP_INFO = getattr(socket, "TCP_INFO", None)
 
 
@@ -85,8 +86,15 @@ class Connection:
         except OSError:  # gone: nothing to limit
             return
 
+    def acked_bytes(self) -> int | None:
+        """Bytes that the other end has acknowledged; None where the kernel does not tell."""
+        return self._told(_BYTES_ACKED)
+
     def received_bytes(self) -> int | None:
         """Bytes that the kernel received so far; None where it does not tell (ipc, not Linux)."""
+        return self._told(_BYTES_RECEIVED)
+
+    def _told(self, number: slice) -> int | None:
         if _TCP_INFO is None:
             return None
         try:
@@ -100,7 +108,7 @@ class Connection:
             return None
         finally:
             borrowed.detach()  # libzmq's descriptor, not ours to close
-        field = info[_BYTES_RECEIVED]
+        field = info[number]
         return int.from_bytes(field, "little") if len(field) == 8 else None
 
 

@@ -26,7 +26,8 @@ from meshcore.transport.link import CONNECTION_LOST, PREAMBLE, PREAMBLE_BYTES, L
 from meshcore.transport.options import BULK_BUFFER_BYTES
 from meshcore.transport.port import NOBLOCK, Port
 
-FLIGHT_TIME = 0.1  # seconds for libzmq to put on the wire what was just given to it
+FLIGHT_TIME = 0.1  # seconds for libzmq to put on the wire what was just given to it,
+FLIGHT_TIME_MAX = 1.0  # and for how long it is waited for where the kernel says that it has not
 KEYS_REMEMBERED = 256  # of links that are over: a late second preamble must not begin a new one
 
 
@@ -48,7 +49,22 @@ class AcceptedLink(Link):
         self.listener.forget(self)
 
     def _finish(self) -> None:
-        self.hub.loop.call_later(FLIGHT_TIME, self._release)
+        until = self.hub.loop.time() + FLIGHT_TIME_MAX
+        self.hub.loop.call_later(FLIGHT_TIME, self._release_when_arrived, until)
+
+    def _release_when_arrived(self, until: float) -> None:
+        """On a busy machine libzmq's thread may not have run yet: see what has arrived."""
+        if self in self.hub.closing and self.hub.loop.time() < until and self._is_in_flight():
+            self.hub.loop.call_later(FLIGHT_TIME, self._release_when_arrived, until)
+        else:
+            self._release()
+
+    def _is_in_flight(self) -> bool:
+        for lane in self.lanes:
+            acked = None if lane.connection is None else lane.connection.acked_bytes()
+            if acked is not None and acked < lane.bytes_out:  # without the frames' own heads
+                return True
+        return False
 
     def _release(self) -> None:
         super()._release()

@@ -11,8 +11,9 @@ import socket
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.e2e.mesh_processes import NodeProcess, World, eventually
@@ -146,12 +147,21 @@ async def ping_all_pairs(world: World, nodes: list[NodeProcess]) -> list[float]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, each once."""
+    """Ports that are free, each once, and that the system gives to nobody who asks for any.
+
+    Both ends dial, so addresses must be known before anybody listens: ports of the system's own
+    choice could be given away again until then.
+    """
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    found: dict[int, None] = {}
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+        while len(found) < count:
+            port = random.SystemRandom().randrange(10_000, first)
+            one = stack.enter_context(socket.socket())
+            with suppress(OSError):  # taken: another one
+                one.bind(("127.0.0.1", port))
+                found[port] = None
+    return list(found)
 
 
 def run(shape: str, size: int, seed: int = 0) -> Measured:
