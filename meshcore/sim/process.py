@@ -175,7 +175,10 @@ class Process:
             else:
                 self.count("published message dropped by a full queue")
             return
-        self.input(self.mesh.on_news, link, data)
+        if self.is_alive:
+            self.mesh.on_news(link, data, self.now())
+            if self.mesh.is_touched():  # mostly it is one more beat
+                self.flush()
 
     def _read_news_late(self, link: int, data: bytes, now: float) -> None:
         self._news_waiting -= 1

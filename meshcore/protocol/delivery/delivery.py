@@ -322,6 +322,11 @@ class Delivery:
         """Whether a packet of this key belongs to a channel that ends here."""
         return key in self._board.by_key
 
+    @property
+    def has_output(self) -> bool:
+        """Whether there is something to take."""
+        return bool(self._board.out)
+
     def take(self) -> list[Output]:
         """The outputs since the last call, in order."""
         out = self._board.out

@@ -285,6 +285,7 @@ class Consequences(Machines):
         upstream = self.next_hop_to_master()
         if upstream is not None and not self.clock.has_time_of_master:
             self.latency.hurry(upstream, now)
+            self.control_touched = True
 
     def _on_ping(self, effect: latency.Ping, now: float) -> None:
         link = self.links.link_to(effect.node_id)
@@ -301,6 +302,7 @@ class Consequences(Machines):
 
     def _on_echo_reply(self, node_id: str, reply: control.EchoReply, now: float) -> None:
         sent = self.latency.on_reply(node_id, reply.number, now)
+        self.control_touched = self.control_touched or self.latency.is_due
         if sent is None or node_id != self.next_hop_to_master():
             return
         if reply.master == self.election.master:

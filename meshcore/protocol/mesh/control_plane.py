@@ -6,6 +6,8 @@ one become inputs of the next (`consequences`). Here is what drives them: contro
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Any
 
 from meshcore.errors import ProtocolError
@@ -114,31 +116,38 @@ class ControlPlane(Consequences):
 
     # Time ------------------------------------------------------------------------------------
 
+    @cached_property
+    def _ticking(self) -> tuple[tuple[Callable[[], float | None], Callable[[float], None]], ...]:
+        """Who has deadlines, and what happens then, in the order in which it must."""
+
+        def performed(on_tick: Callable[[float], Iterable[Any]]) -> Callable[[float], None]:
+            return lambda now: self._perform(on_tick(now), now)
+
+        links = (self.links.next_deadline, performed(self.links.on_tick))
+        roster = (self.roster.next_deadline, performed(self.roster.on_tick))
+        if not self.identity.listed:
+            return (links, roster)
+        return (
+            (self.detector.next_deadline, performed(self.detector.on_tick)),
+            links,
+            roster,
+            (self.latency.next_deadline, performed(self.latency.on_tick)),
+            (self.database.next_deadline, performed(self.database.on_tick)),
+            (self.routing.next_deadline, self._route),
+            (self.election.next_deadline, performed(self.election.on_tick)),
+            (self.gathering.next_deadline, performed(self.gathering.on_tick)),
+        )
+
     def _control_deadline(self) -> float | None:
-        deadlines = [self.links.next_deadline(), self.roster.next_deadline()]
-        if self.identity.listed:
-            machines = (
-                self.detector,
-                self.database,
-                self.routing,
-                self.latency,
-                self.election,
-                self.gathering,
-            )
-            deadlines += [machine.next_deadline() for machine in machines]
-        return min((one for one in deadlines if one is not None), default=None)
+        deadlines = [next_deadline() for next_deadline, _ in self._ticking]
+        return min([one for one in deadlines if one is not None], default=None)
 
     def _tick_control(self, now: float) -> None:
-        if self.identity.listed:
-            self._perform(self.detector.on_tick(now), now)
-        self._perform(self.links.on_tick(now), now)
-        self._perform(self.roster.on_tick(now), now)
-        if self.identity.listed:
-            self._perform(self.latency.on_tick(now), now)
-            self._perform(self.database.on_tick(now), now)
-            self._route(now)
-            self._perform(self.election.on_tick(now), now)
-            self._perform(self.gathering.on_tick(now), now)
+        """Only who is due: asking for a deadline costs less than a tick in vain."""
+        for next_deadline, tick in self._ticking:
+            due = next_deadline()
+            if due is not None and due <= now:
+                tick(now)
 
     def _route(self, now: float) -> None:
         changes = self.routing.on_tick(now)

@@ -161,6 +161,10 @@ class Mesh(ControlPlane):
         if self._edges_changed or self.clients.is_due:
             self._flush_control(now)
 
+    def is_touched(self) -> bool:
+        """Whether the last message, which was none of work, had consequences."""
+        return self.control_touched or self.delivery.has_output or self.is_flush_due()
+
     def is_flush_due(self) -> bool:
         """Something waits for the end of the turn."""
         return bool(self.delivery.is_flush_due or self._edges_changed or self.clients.is_due)

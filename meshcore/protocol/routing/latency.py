@@ -33,8 +33,8 @@ from meshcore.protocol.machine import Timers
 
 COST_DEFAULT = 1000  # microseconds: what a link claims until it is known
 ROUND_TRIP_MIN = 50  # microseconds; below it links are alike
-ECHO_INTERVAL = 2.0  # seconds, ±10 %
-ECHOES_AT_FIRST = (0.05, 0.25, 0.5)  # seconds between the first ones
+ECHO_INTERVAL = 2.0  # seconds, ±10 %, of all links at once: it wakes a node least
+ECHOES_AT_FIRST = (0.05, 0.25, 0.5)  # seconds between the first ones of a link
 HURRY_INTERVAL = 0.25  # where somebody waits for the time that an echo brings
 HURRIES_MAX = 8
 SAMPLES_MAX = 8  # echoes of which the least counts
@@ -94,7 +94,8 @@ class Latency:
         self._costs = dict(costs)
         self._rng = rng
         self._peers: dict[str, _Peer] = {}
-        self._echoes: Timers[str] = Timers()
+        self._early: Timers[str] = Timers()  # echoes that do not wait for the next round
+        self._round_at: float | None = None
         self._review_at: float | None = None
         self._recost_at: float | None = None
         self._number = 0
@@ -103,9 +104,10 @@ class Latency:
         """A link serves this neighbour; where it replaces another, the measuring goes on."""
         if node_id not in self._peers:
             self._peers[node_id] = _Peer(now, self._costs.get(node_id, COST_DEFAULT))
-            self._echoes.set(node_id, now + ECHOES_AT_FIRST[0])
+            self._early.set(node_id, now + ECHOES_AT_FIRST[0])
             if self._review_at is None:
                 self._review_at = now + REVIEW_INTERVAL
+                self._round_at = now + ECHO_INTERVAL
 
     def adopt(self, node_id: str, round_trip: float) -> None:
         """Take a link as measured for long, for who starts a mesh that has run for long."""
@@ -117,9 +119,9 @@ class Latency:
     def on_link_down(self, node_id: str) -> None:
         """No link to this neighbour is left."""
         if self._peers.pop(node_id, None) is not None:
-            self._echoes.cancel(node_id)
+            self._early.cancel(node_id)
         if not self._peers:
-            self._review_at = None
+            self._review_at = self._round_at = None
 
     def on_reply(self, node_id: str, number: int, now: float) -> float | None:
         """An answer; when its echo was sent, or None where nobody waits for it."""
@@ -138,7 +140,7 @@ class Latency:
         peer = self._peers.get(node_id)
         if peer is not None and peer.hurries < HURRIES_MAX:
             peer.hurries += 1
-            self._echoes.set_earlier(node_id, now + HURRY_INTERVAL)
+            self._early.set_earlier(node_id, now + HURRY_INTERVAL)
 
     def rest(self, node_id: str) -> None:
         """Nobody waits any more: the next wait may hurry again."""
@@ -147,14 +149,11 @@ class Latency:
             peer.hurries = 0
 
     def on_tick(self, now: float) -> list[Effect]:
-        effects: list[Effect] = []
-        for node_id in self._echoes.pop_due(now):
-            peer = self._peers[node_id]
-            self._number += 1
-            peer.echo = (self._number, now)  # one that was not answered is given up
-            peer.echoes += 1
-            self._echoes.set(node_id, now + self._next_interval(peer))
-            effects.append(Ping(node_id, self._number))
+        due = self._early.pop_due(now)
+        if self._round_at is not None and now >= self._round_at:
+            self._round_at = now + ECHO_INTERVAL * self._rng.uniform(0.9, 1.1)
+            due += [one for one in self._peers if one not in self._early and one not in due]
+        effects: list[Effect] = [self._ping(node_id, now) for node_id in due]
         if self._review_at is not None and now >= self._review_at:
             self._review_at = now + REVIEW_INTERVAL
             for node_id, peer in self._peers.items():
@@ -166,8 +165,13 @@ class Latency:
         return effects
 
     def next_deadline(self) -> float | None:
-        times = (self._echoes.next_deadline(), self._review_at, self._recost_at)
+        times = (self._early.next_deadline(), self._round_at, self._review_at, self._recost_at)
         return min((at for at in times if at is not None), default=None)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the next tick should come at once."""
+        return self._recost_at is not None
 
     def claim(self, node_id: str) -> Claim:
         """What our link state says of the link to this neighbour, written now."""
@@ -182,16 +186,20 @@ class Latency:
         return None if peer is None else min(peer.samples, default=None)
 
     def check_invariants(self) -> None:
-        assert (self._review_at is not None) == bool(self._peers)
+        assert (self._review_at is not None) == (self._round_at is not None) == bool(self._peers)
         for node_id, peer in self._peers.items():
-            assert node_id in self._echoes
+            assert node_id in self._early or peer.echoes >= len(ECHOES_AT_FIRST)
             assert len(peer.samples) <= SAMPLES_MAX
             assert peer.cost > 0
 
-    def _next_interval(self, peer: _Peer) -> float:
+    def _ping(self, node_id: str, now: float) -> Ping:
+        peer = self._peers[node_id]
+        self._number += 1
+        peer.echo = (self._number, now)  # one that was not answered is given up
+        peer.echoes += 1
         if peer.echoes < len(ECHOES_AT_FIRST):
-            return ECHOES_AT_FIRST[peer.echoes]
-        return ECHO_INTERVAL * self._rng.uniform(0.9, 1.1)
+            self._early.set(node_id, now + ECHOES_AT_FIRST[peer.echoes])
+        return Ping(node_id, self._number)
 
     def _review(self, node_id: str, peer: _Peer, now: float) -> bool:
         """Look at one link; True where something else is claimed from now on."""
