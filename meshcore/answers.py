@@ -195,6 +195,9 @@ class Answers:
         row: dict[str, Any] = {
             "node_id": entry.node_id,
             "status": NodeStatus(entry.status).name,
+            "reachable": entry.reachable,
+            "reason": entry.reason.value,
+            "stalled": entry.stalled,
             "hops": entry.hops if entry.reachable else None,
             "latency_ms": None,
             "uptime_s": None,

@@ -47,7 +47,8 @@ def command(options: Options, *, watch: bool) -> None:
     """List the nodes of the mesh.
 
     HOPS and LATENCY are those of the way from the node that this command is attached to, which is
-    the one with 0 hops; * marks the master. With --watch --json there is one object a line,
+    the one with 0 hops; * marks the master. STATUS says why a node is not ALIVE, where that is
+    known: stalled (its loop is stuck), gone (its process ended), silent, unreachable. With --watch --json there is one object a line,
     {"time", "nodes"}, whenever something but latency and uptime changes.
     """
     run_async(_watch(options) if watch else _show(options))
@@ -127,7 +128,7 @@ def cells(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     return [
         [
             f"{row.get('node_id')}{' *' if row.get('is_master') else ''}",
-            render.known(row.get("status")),
+            _status(row),
             render.known(row.get("hops")),
             render.milliseconds(row.get("latency_ms")),
             render.duration(row.get("uptime_s")),
@@ -136,6 +137,12 @@ def cells(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
         ]
         for row in rows
     ]
+
+
+def _status(row: dict[str, Any]) -> str:
+    """`ALIVE`, `WARNING stalled`, `DEAD gone`: how it is, and what is known of why."""
+    why = "stalled" if row.get("stalled") else row.get("reason")
+    return f"{render.known(row.get('status'))} {why or ''}".rstrip()
 
 
 def _host(host: Any) -> str:

@@ -154,8 +154,8 @@ def rich_table(
 
 
 def status_style(cell: str) -> str:
-    """The colour of a word that says how a node or a link is."""
-    return _STYLES.get(cell, "")
+    """The colour of a cell whose first word says how a node or a link is."""
+    return _STYLES.get(cell.partition(" ")[0], "")
 
 
 _STYLES = {

@@ -75,6 +75,16 @@ def test_nodes_is_a_table_with_the_master_marked(mesh: Any, run: Any) -> None:
     assert "─" not in done.out
 
 
+def test_nodes_say_why_one_is_not_alive(mesh: Any, run: Any) -> None:
+    rows = [dict(row) for row in mesh.answers["mesh:nodes"]]
+    rows[1].update(status="WARNING", stalled=True, reason="")
+    rows[2].update(status="DEAD", stalled=False, reason="gone")
+    mesh.answers["mesh:nodes"] = rows
+    lines = run("nodes").out.splitlines()
+    assert "WARNING stalled" in lines[2]
+    assert "DEAD gone" in lines[3]
+
+
 def test_nodes_as_json_is_what_the_node_said(mesh: Any, run: Any) -> None:
     assert json.loads(run("nodes", "--json").out) == mesh.answers["mesh:nodes"]
 
