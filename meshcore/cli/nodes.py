@@ -48,8 +48,9 @@ def command(options: Options, *, watch: bool) -> None:
 
     HOPS and LATENCY are those of the way from the node that this command is attached to, which is
     the one with 0 hops; * marks the master. STATUS says why a node is not ALIVE, where that is
-    known: stalled (its loop is stuck), gone (its process ended), silent, unreachable. With --watch --json there is one object a line,
-    {"time", "nodes"}, whenever something but latency and uptime changes.
+    known: stalled (its loop is stuck), gone (its process ended), silent, unreachable. With --watch
+    --json there is one object a line, {"time", "nodes"}, whenever something but latency and uptime
+    changes.
     """
     run_async(_watch(options) if watch else _show(options))
 
