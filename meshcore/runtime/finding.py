@@ -66,7 +66,8 @@ class Finding:
             self._discovery.lost = self._on_lost
             self._discovery.dropped = driver.count
             await self._discovery.start(self._own)
-        self._look_at_networks()
+        if self.degree:  # a command, and a node that dials nobody by itself, need not know
+            self._look_at_networks()
         driver.mesh.set_auto_connect(self.degree, driver.now())
         if self._degree:
             self._keep()
@@ -74,6 +75,8 @@ class Finding:
     def set_auto_connect(self, degree: int) -> None:
         """Look for so many links from now on."""
         self._degree = degree
+        if self.degree:
+            self._look_at_networks()
         if degree and self._keeping is None:
             self._keep()
         self._driver.mesh.set_auto_connect(self.degree, self._driver.now())
