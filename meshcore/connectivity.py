@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from meshcore import host
 from meshcore.config import Timings
@@ -74,7 +75,8 @@ class Connectivity:
         self._subscribers = Subscribers(
             ("change", "status", "link", "master", "attached", "routes")
         )
-        self._watches: list[Watch] = []
+        # A reader that has broken off its loop is forgotten with its iterator.
+        self._watches: WeakSet[Watch] = WeakSet()
 
     # Reads -----------------------------------------------------------------------------------
 
@@ -272,8 +274,8 @@ class Connectivity:
 
         It is bounded: a reader that is too slow gets one Overflow with everything as it is then.
         """
-        watch = Watch(self._overflow, self._watches.remove)
-        self._watches.append(watch)
+        watch = Watch(self._overflow, self._watches.discard)
+        self._watches.add(watch)
         return watch
 
     def close(self) -> None:

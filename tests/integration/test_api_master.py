@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -263,5 +264,28 @@ def test_a_slow_reader_gets_one_overflow_with_everything_as_it_is() -> None:
                 assert await anext(watch) == event
             with pytest.raises(StopAsyncIteration):
                 await anext(watch)
+
+    run(scenario)
+
+
+def test_a_watch_that_nobody_reads_any_more_is_forgotten() -> None:
+    async def scenario() -> None:
+        async with pair() as (oscar, alpha):
+            event = StatusEvent("alpha", NodeStatus.ALIVE, NodeStatus.SLOW, True, "")
+
+            async def first() -> object:
+                watch = oscar.connectivity.watch()
+                watch.put(event)
+                async for each in watch:
+                    return each  # breaks off without a word
+                return None
+
+            assert await first() == event
+            gc.collect()
+            assert len(oscar.connectivity._watches) == 0
+            watch = oscar.connectivity.watch()
+            await alpha.stop()
+            while await anext(watch) != Change((), ("alpha",)):
+                pass
 
     run(scenario)

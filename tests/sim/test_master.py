@@ -8,6 +8,8 @@ import random
 import pytest
 
 from meshcore.protocol.election.election import Contested, MasterChanged
+from meshcore.protocol.mesh.consequences import OUTDONE_LIVES_MAX
+from meshcore.protocol.routing.changes import OutdoneBy
 from meshcore.sim import checkers, topology
 from meshcore.sim.network import Conditions
 from meshcore.sim.process import Process
@@ -210,3 +212,15 @@ def test_of_two_lives_that_meet_when_a_partition_heals_the_older_stays(seed: int
     assert original.is_alive
     assert not original.fatal
     assert agreed(world) == oldest(world)
+
+
+def test_invented_lives_of_our_id_cost_no_more_than_their_bound() -> None:
+    world = World(1)
+    world.build([("a", "b")])
+    world.run(2.0)
+    mesh = world.node("a").mesh
+    for number in range(1, 3 * OUTDONE_LIVES_MAX):
+        mesh._on_outdone(OutdoneBy(mesh.identity.incarnation + 1, number), world.node("a").now())
+        world.node("a").flush()
+    assert len(mesh._outdone) == OUTDONE_LIVES_MAX
+    assert world.node("a").is_alive

@@ -29,6 +29,8 @@ from meshcore.protocol.wire.records import DETAILS, LINK_STATE, Details
 CLIENT_UNKNOWN_WAIT = 0.5  # seconds
 OUTDONE_MAX = 5  # times that we outbid another life of our id and wait for a common scale
 
+OUTDONE_LIVES_MAX = 64  # other lives that are counted, the latest of them
+
 
 @dataclass(frozen=True, slots=True)
 class Rerouted:
@@ -235,7 +237,9 @@ class Consequences(Machines):
         other's record which one it is, once both count on one scale. Where they never do, or the
         other does not give way, an end is put to it.
         """
-        times = self._outdone[effect.life] = self._outdone.get(effect.life, 0) + 1
+        times = self._outdone[effect.life] = self._outdone.pop(effect.life, 0) + 1
+        if len(self._outdone) > OUTDONE_LIVES_MAX:  # somebody invents lives
+            del self._outdone[next(iter(self._outdone))]
         theirs = (effect.scale, effect.born, effect.life)
         ours = (self.scale.name, self.scale.born, self.identity.life)
         comparable = effect.scale == self.scale.name or times > OUTDONE_MAX
