@@ -109,15 +109,31 @@ class Config:
     )
     organization: str | None = setting(None, "text", "shown beside the node", maximum=64)
     registry: bool = setting(
-        False, "flag", "one catalogue that people can find is enough for a mesh", reserved=True
+        False, "flag", "it keeps the catalogue of the whole mesh; one or a few are enough"
     )
-    feed: Sequence[str] = setting(
-        (), "strings", "where the registry of this node takes records from", reserved=True
-    )
-    flows: Sequence[Path] = setting((), "paths", "files with flows to offer", reserved=True)
+    feed: bool | None = setting(
+        None, "flag", "left out, a registry passes on what others told it; false: only what it"
+        " was told by the nodes and programs themselves",
+    )  # fmt: skip
+    flows: Sequence[str] = setting(
+        (), "strings", "what to offer besides actions: files (TOML, YAML) and `module:callable`",
+        live=True,
+    )  # fmt: skip
+    flow_expiry: float = setting(
+        86_400.0, "number", "a registry forgets what a lost node offered only after a day: it may"
+        " be switched off for the night", unit="seconds", minimum=1, maximum=31_536_000,
+    )  # fmt: skip
+    registries: Sequence[str] = setting(
+        (), "strings", "registries of other meshes to exchange catalogues with: http(s) URLs",
+        live=True,
+    )  # fmt: skip
     http: str | None = setting(
-        None, "address", "a web server is one more way in: only where it is wanted", reserved=True
+        None, "address", "a web server is one more way in: only where it is wanted"
     )
+    http_token: str | None = setting(
+        None, "text", "what a client must show (`Authorization: Bearer …`) to change something;"
+        " without one only this machine may, unless the node is insecure", maximum=256,
+    )  # fmt: skip
     auto_connect: int = setting(
         0, "integer", "0: only configured peers are dialled; 6 keeps large meshes connected",
         unit="links", minimum=0, maximum=64, live=True,
@@ -167,11 +183,12 @@ class Config:
         if not isinstance(self.timings, Timings):
             raise SettingError(f"timings = {self.timings!r} must be Timings", keys=("timings",))
         self._check_reach()
-        if self.feed and not self.registry:
-            raise SettingError(
-                "feed is for a node that keeps the registry: set registry = true as well",
-                keys=("feed", "registry"),
-            )
+        for key in ("feed", "registries"):
+            if getattr(self, key) not in (None, ()) and not self.registry:
+                raise SettingError(
+                    f"{key} is for a node that is a registry: set registry = true as well",
+                    keys=(key, "registry"),
+                )
         if self.ephemeral and self.listen:
             raise SettingError(
                 "an ephemeral node listens nowhere: set ephemeral or listen, not both",

@@ -37,10 +37,12 @@ MAY_IMPORT: dict[str, str] = {
     "meshcore.protocol.delivery": "errors identity protocol.machine protocol.view protocol.wire",
     "meshcore.protocol.election": "errors identity protocol.machine protocol.view protocol.wire",
     "meshcore.protocol.timesync": "errors identity protocol.machine protocol.view protocol.wire",
+    "meshcore.protocol.catalogue": "errors identity protocol.machine protocol.view protocol.wire",
     "meshcore.protocol": "errors identity protocol.*",
     # The shell: I/O without decisions, and the driver that knows both sides.
     "meshcore.transport": "errors urls protocol.wire",
-    "meshcore.storage": "errors",
+    "meshcore.storage": "errors protocol.catalogue",
+    "meshcore.flows": "errors protocol.catalogue",  # loaders: from files and callables
     "meshcore.security": "errors identity",
     "meshcore.work": "errors identity payload",
     "meshcore.discovery": "errors identity urls",
@@ -56,17 +58,20 @@ MAY_IMPORT: dict[str, str] = {
     "meshcore.responses": "errors message payload protocol.* runtime",
     "meshcore.answers": "errors config host protocol.* runtime work router connectivity mastership",
     "meshcore.announcing": "config host runtime work",
+    "meshcore.catalogue": "errors config paths protocol.* runtime storage work flows router"
+    " connectivity",
+    "meshcore.selectors": "errors protocol.view router connectivity",
     "meshcore.node": "errors identity urls paths config host payload message protocol.* transport"
-    " runtime work router connectivity answers announcing",
+    " runtime work router connectivity answers announcing catalogue flows",
     "meshcore.controller": "errors identity urls config payload message protocol.* runtime work"
-    " router connectivity mastership responses node",
+    " router connectivity mastership responses node selectors",
     "meshcore.service": "errors identity config payload message protocol.view runtime work node"
     " controller",
     "meshcore": "errors config payload message responses node node_info events router"
-    " controller service protocol.view work",
+    " controller service protocol.view work catalogue flows selectors",
     "meshcore.__main__": "cli",
     "meshcore.cli": "meshcore errors identity urls paths config payload",
-    "meshcore.web": "meshcore errors identity urls paths config payload",
+    "meshcore.web": "meshcore errors identity urls paths config payload catalogue",
     "meshcore.plugins": "meshcore errors payload",
 }
 # These parts may also import that, inside functions alone.
@@ -83,6 +88,14 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "platformdirs": ("meshcore.paths",),
     "uvloop": ("meshcore.runtime",),
     "zeroconf": ("meshcore.discovery",),
+    "lark": ("meshcore.storage",),
+    "yaml": ("meshcore.flows",),
+    "fastapi": ("meshcore.web",),
+    "starlette": ("meshcore.web",),
+    "uvicorn": ("meshcore.web",),
+    "pydantic": ("meshcore.web",),
+    "jinja2": ("meshcore.web",),
+    "httpx": ("meshcore.web",),
 }
 # Imported where it is needed, inside a function: it costs more than a short command takes.
 LATE_ONLY = ("rich", "matplotlib")
@@ -108,8 +121,24 @@ HELP_MAY_NOT_LOAD = (
     "rich",
     "uvloop",
     "zeroconf",
+    "lark",
+    "yaml",
+    "sqlite3",
+    "fastapi",
 )
-IMPORT_MAY_NOT_LOAD = ("zmq", "msgpack", "asyncio", "click", "psutil", "uvloop", "zeroconf")
+IMPORT_MAY_NOT_LOAD = (
+    "zmq",
+    "msgpack",
+    "asyncio",
+    "click",
+    "psutil",
+    "uvloop",
+    "zeroconf",
+    "lark",
+    "yaml",
+    "sqlite3",
+    "fastapi",
+)
 
 
 # -- the rules -------------------------------------------------------------------------------------

@@ -78,10 +78,12 @@ def test_lists_become_tuples_of_whole_addresses_each_once() -> None:
         ({"http": "localhost"}, "http = 'localhost' must be HOST:PORT"),
         ({"http": "::1"}, "http = '::1' must be HOST:PORT"),
         ({"timings": {"warn": 1}}, "timings = {'warn': 1} must be Timings"),
-        ({"feed": ["x"]}, "feed is for a node that keeps the registry: set registry = true"),
+        ({"feed": True}, "feed is for a node that is a registry: set registry = true as well"),
+        ({"feed": False}, "feed is for a node that is a registry"),
+        ({"registries": ["http://x"]}, "registries is for a node that is a registry"),
         ({"ephemeral": True, "listen": ["localhost"]}, "an ephemeral node listens nowhere"),
         ({"data_dir": ""}, "data_dir = '' must be a path"),
-        ({"flows": "flow.yaml"}, "flows = 'flow.yaml' must be a list of paths"),
+        ({"flows": "flow.yaml"}, "flows = 'flow.yaml' must be a list of texts"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_what_was_expected(
@@ -108,7 +110,7 @@ def test_listening_beyond_this_machine_has_to_be_meant(values: dict[str, Any]) -
 
 
 def test_a_feed_is_taken_beside_a_registry() -> None:
-    assert Config(registry=True, feed=["x"]).feed == ("x",)
+    assert Config(registry=True, feed=False).feed is False
 
 
 @pytest.mark.parametrize(
@@ -145,7 +147,7 @@ def test_a_config_survives_the_way_through_json() -> None:
         node_id="alpha",
         listen=["localhost"],
         data_dir=Path("/x"),
-        flows=[Path("/f")],
+        flows=["/f", "pkg.mod:offers"],
         costs={"beta": 5},
         plugin={"demo": {"loud": True}},
         timings=Timings(slow=1.5),
@@ -178,7 +180,7 @@ def test_differences_name_what_another_config_changes() -> None:
 
 def test_settings_that_nothing_acts_on_yet_are_named() -> None:
     assert Config().reserved_in_use() == ()
-    assert Config(http="localhost:80", registry=True).reserved_in_use() == ("registry", "http")
+    assert Config(durable_ttl=60).reserved_in_use() == ("durable_ttl",)
 
 
 def test_every_setting_says_why_and_what_it_takes() -> None:
