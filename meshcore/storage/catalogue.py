@@ -17,6 +17,7 @@ import asyncio
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,7 +36,7 @@ from meshcore.storage.changes import (
 )
 from meshcore.storage.columns import Key, order_of
 from meshcore.storage.disk import Batch, RegistryFile
-from meshcore.storage.matching import holds
+from meshcore.storage.matching import Matcher
 from meshcore.storage.table import Table
 from meshcore.storage.writing import Writer
 
@@ -68,6 +69,7 @@ class CatalogueStore:
     def __init__(self, path: Path | None, *, on_failure: Callable[[str], None]) -> None:
         """Open or create the file, and read it: ConfigError where that cannot be."""
         self._table = Table()
+        self._matcher = Matcher(self._table)
         self._on_failure = on_failure
         self._writer: Writer | None = None
         if path is not None:
@@ -224,16 +226,12 @@ class CatalogueStore:
     def _search(self, search: Search, order: Sequence[Key]) -> dict[str, Any]:
         table = self._table
         asked = query.parse(search.q)
-        slots = [
-            slot
-            for slot, live in enumerate(table.live)
-            if live and holds(asked.node, table.item(slot))
-        ]
+        mask = self._matcher.matching(asked.node)
         start = min(search.p * search.pp, PLACE_MAX)
-        found = ordering.page(table, slots, order, start, start + search.pp)
+        found = ordering.page(table, mask, order, start, start + search.pp)
         answer: dict[str, Any] = {
             "total": table.total,
-            "filtered": len(slots),
+            "filtered": mask.bit_count(),
             "p": search.p,
             "pp": search.pp,
             "items": [table.item(slot) for slot in found],
@@ -248,18 +246,15 @@ class CatalogueStore:
         table = self._table
         organizations: Counter[str] = Counter()
         nodes: Counter[str] = Counter()
-        tags: Counter[str] = Counter()
-        for slot, live in enumerate(table.live):
-            if live:
-                put = table.put_of(slot)
-                organizations[put.organization] += 1
-                nodes[put.origin.node] += 1
-                tags.update(table.flows[slot].tags)
+        for number, size in Counter(compress(table.origin_of, table.live)).items():
+            put = table.origin(number)
+            organizations[put.organization] += size
+            nodes[put.origin.node] += size
         return {
             "total": table.total,
             "organization": dict(organizations),
             "node": dict(nodes),
-            "tags": dict(tags),
+            "tags": {tag: table.tags.having(tag) for tag in table.tags},
         }
 
 

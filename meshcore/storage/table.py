@@ -13,8 +13,10 @@ twice.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from operator import attrgetter
+from typing import Any, Protocol
 
 from meshcore.protocol.catalogue.records import Flow, Origin
 from meshcore.storage.changes import (
@@ -26,10 +28,22 @@ from meshcore.storage.changes import (
     StoredFlow,
     StoredOrigin,
 )
+from meshcore.storage.columns import (
+    COLUMNS,
+    NEVER,
+    ORIGIN_VALUES,
+    SEPARATOR,
+    Kind,
+    fold,
+    time_or_none,
+)
+from meshcore.storage.masks import mask_of, mask_of_slots
+from meshcore.storage.orders import Order
+from meshcore.storage.words import Postings, Words
 
-NEVER = float("-inf")  # a time that there is not: it comes before every other
 NUMBER_MAX = 2**63 - 1  # of an incarnation or a version; the largest that fits everywhere
 NOTHING = Flow("")  # in slots that are free
+SORTED = ("name", "url", "author", "description", "tags", "kind", "created", "modified")
 
 
 class Journal(Protocol):
@@ -65,15 +79,13 @@ class Record:
         self.modified = modified
 
 
-def folded(flow: Flow) -> bytes:
-    """The texts of a flow that full text looks at, case-folded, with NUL between them."""
+def folded(flow: Flow) -> str:
+    """What full text looks at in a flow itself, with separators, which no search can contain."""
     parts = (flow.name, flow.author, *flow.tags, flow.description)
-    return encoded("\0".join(parts).casefold())
-
-
-def encoded(text: str) -> bytes:
-    """As UTF-8; half a surrogate pair, which JSON can bring, as if it were a character."""
-    return text.encode("utf-8", "surrogatepass")
+    text = SEPARATOR.join(parts).casefold()
+    if text.count(SEPARATOR) >= len(parts):
+        text = SEPARATOR.join(map(fold, parts))
+    return text
 
 
 class Table:
@@ -87,8 +99,8 @@ class Table:
         self._free_numbers: list[int] = []
         # By slot:
         self.flows: list[Flow] = []
-        self.texts: list[bytes] = []
-        self.origin_of = array("L")
+        self.texts: list[str] = []
+        self.origin_of = array("I")
         self.created = array("d")
         self.modified = array("d")
         self.live = bytearray()  # 1: not deleted
@@ -96,14 +108,20 @@ class Table:
         self.versions = array("Q")
         self._free: list[int] = []
         self.total = 0  # records that are live
-        self.generation = 0  # counts changes
+        # Indexes, of live records:
+        self.words = Words()
+        self.tags = Postings()
+        self._orders = {name: Order(self.key_of(name)) for name in SORTED}
+        self._orders["name"] = Order(self.default_key)
+        # What has changed how often: the records, and each column of the origins.
+        self.epochs = dict.fromkeys(("records", *ORIGIN_VALUES), 0)
+        self._all_live = (0, 0)  # the set, and of which epoch of the records
 
     # -- changes -----------------------------------------------------------------------------------
 
     def apply(self, changes: Iterable[Change], journal: Journal) -> None:
         """Take them in order. Flows of an origin that was never put are refused: ValueError."""
         for change in changes:
-            self.generation += 1
             if isinstance(change, PutFlow):
                 self._put_flow(change, journal)
             elif isinstance(change, PutOrigin):
@@ -136,6 +154,10 @@ class Table:
                 self.origins.append(None)
                 self.slots.append({})
             self._numbers[put.origin] = number
+        old = self.origins[number]
+        for column, value in ORIGIN_VALUES.items():
+            if old is None or value(old) != value(put):
+                self.epochs[column] += 1
         self.origins[number] = put
         return number
 
@@ -191,7 +213,7 @@ class Table:
         else:
             slot = len(self.flows)
             self.flows.append(NOTHING)
-            self.texts.append(b"")
+            self.texts.append("")
             self.origin_of.append(number)
             self.created.append(NEVER)
             self.modified.append(NEVER)
@@ -202,14 +224,48 @@ class Table:
         return slot
 
     def _set(self, slot: int, record: Record) -> None:
-        self.flows[slot] = record.flow
-        self.created[slot] = NEVER if record.created is None else record.created
-        self.modified[slot] = NEVER if record.modified is None else record.modified
+        """A record is this now; every index follows."""
+        old, was_live = self.flows[slot], self.live[slot]
+        new, live = record.flow, not record.deleted
+        times = (
+            NEVER if record.created is None else record.created,
+            NEVER if record.modified is None else record.modified,
+        )
+        self._move(slot, new, times, both_live=bool(was_live) and live)
+        if was_live and (not live or old != new):
+            self.words.remove(slot, set(self.texts[slot].split()))
+            self.tags.remove(slot, old.tags)
+        if live and (not was_live or old != new):
+            text = folded(new)
+            self.texts[slot] = text
+            self.words.add(slot, set(text.split()))
+            self.tags.add(slot, new.tags)
+        elif not live:
+            self.texts[slot] = ""
+        self.flows[slot] = new
+        self.created[slot], self.modified[slot] = times
         self.incarnations[slot] = record.incarnation
         self.versions[slot] = record.version
-        self.total += (not record.deleted) - self.live[slot]
-        self.live[slot] = not record.deleted
-        self.texts[slot] = b"" if record.deleted else folded(record.flow)
+        self.total += live - was_live
+        self.live[slot] = live
+        self.epochs["records"] += 1
+
+    def _move(self, slot: int, flow: Flow, times: tuple[float, float], *, both_live: bool) -> None:
+        """Tell the orders in which this record has another place now."""
+        if not both_live:
+            for order in self._orders.values():
+                order.move(slot)
+            return
+        old = self.flows[slot]
+        for name, order in self._orders.items():
+            if name == "created":
+                same = self.created[slot] == times[0]
+            elif name == "modified":
+                same = self.modified[slot] == times[1]
+            else:
+                same = getattr(old, name) == getattr(flow, name)
+            if not same:
+                order.move(slot)
 
     def _clear(self, slot: int) -> None:
         self._set(
@@ -258,11 +314,62 @@ class Table:
             "kind": flow.kind,
         }
 
+    def all_live(self) -> int:
+        """The set of all live records."""
+        mask, epoch = self._all_live
+        if epoch != self.epochs["records"]:
+            mask = mask_of(self.live)
+            self._all_live = mask, self.epochs["records"]
+        return mask
+
+    def of_origins(self, numbers: list[int]) -> int:
+        """The set of the records of these origins."""
+        if sum(len(self.slots[number]) for number in numbers) < len(self.flows) // 4:
+            slots = chain.from_iterable(self.slots[number].values() for number in numbers)
+            return mask_of_slots(slots, len(self.flows))
+        flags = bytearray(len(self.origins))
+        for number in numbers:
+            flags[number] = 1
+        return mask_of(map(flags.__getitem__, self.origin_of))
+
+    def times(self, column: str) -> array[float]:
+        """`created` or `modified`, by slot."""
+        return self.created if column == "created" else self.modified
+
+    def sorted_by(self, column: str) -> array[int]:
+        """The slots of live records by a column of theirs; `name` is the default order."""
+        return self._orders[column].slots(self.live)
+
+    def tidying(self) -> Iterator[None]:
+        """Steps that make the next searches faster; they must not go on after a change."""
+        for order in self._orders.values():
+            yield from order.tidying(self.live)
+        self.words.tidy()
+
+    def key_of(self, column: str) -> Callable[[int], Any]:
+        """What a column has at a slot, to be compared."""
+        if COLUMNS[column] is Kind.TIME:
+            return self.times(column).__getitem__
+        if COLUMNS[column].of_origin:
+            of_number, origin_of = self.origin_key_of(column), self.origin_of
+            return lambda slot: of_number(origin_of[slot])
+        flows, value = self.flows, attrgetter(column)
+        return lambda slot: value(flows[slot])
+
+    def origin_key_of(self, column: str) -> Callable[[int], Any]:
+        """What a column of origins has for the number of one, to be compared."""
+        value = ORIGIN_VALUES[column]
+        return lambda number: value(self.origin(number))
+
+    def origin(self, number: int) -> PutOrigin:
+        """An origin that is there."""
+        put = self.origins[number]
+        assert put is not None, number
+        return put
+
     def put_of(self, slot: int) -> PutOrigin:
         """The origin of a record that is there."""
-        put = self.origins[self.origin_of[slot]]
-        assert put is not None, slot
-        return put
+        return self.origin(self.origin_of[slot])
 
     def dump(self) -> list[dict[str, object]]:
         """Every record, deleted ones too, with its version; by name, node and url."""
@@ -283,8 +390,3 @@ class Table:
         flow = self.flows[slot]
         mesh, node = self.put_of(slot).origin
         return flow.name, node, flow.url, mesh
-
-
-def time_or_none(value: float) -> float | None:
-    """A time of a column as it is told."""
-    return None if value == NEVER else value
