@@ -25,7 +25,9 @@ COMMON_WORD, RARE_WORD = "service", "quixotic"
 def origins_of(records: int) -> list[Origin]:
     """The nodes that offer so many records."""
     count = max(1, records // RECORDS_PER_ORIGIN)
-    return [Origin("mesh" if number % 10 else "other", f"node-{number:04}") for number in range(count)]
+    return [
+        Origin("mesh" if number % 10 else "other", f"node-{number:04}") for number in range(count)
+    ]
 
 
 def put_origins(records: int, *, status: str = "online") -> Iterator[PutOrigin]:
@@ -52,7 +54,10 @@ def put_flows(records: int, *, seed: int = 1) -> Iterator[PutFlow]:
     weights = [1 / (rank + 3) for rank in range(len(words))]
     sentence_words = iter(rng.choices(words, weights, k=records * 30 + 100))
     authors = [f"{_name(rng)} {_name(rng)}" for _ in range(400)]
-    tags = [f"{rng.choice(words)}-{number}" if number % 3 else rng.choice(words) for number in range(300)]
+    tags = [
+        f"{rng.choice(words)}-{number}" if number % 3 else rng.choice(words)
+        for number in range(300)
+    ]
     kinds = ("flow", "flow", "flow", "action")
     origins = origins_of(records)
     for number in range(records):

@@ -54,6 +54,7 @@ __all__ = [
 ]
 
 CHANGES_MAX = 250_000
+MANY = 1000  # changes that wait: with more of them nothing is kept sorted meanwhile
 SEARCHES_MAX = 256
 PLACE_MAX = 2**53  # of a record in a page; beyond it JSON has no whole numbers
 
@@ -213,7 +214,7 @@ class CatalogueStore:
     def _apply(self, changes: Sequence[Change]) -> None:
         batch = Batch()
         try:
-            self._table.apply(changes, batch)
+            self._table.apply(changes, batch, many=self._changes_waiting > MANY)
         except Exception as error:  # a bug of ours: the thread lives on, and it is heard of
             self._on_failure(f"the catalogue could not take a change: {error!r}")
         if self._writer is not None and batch:

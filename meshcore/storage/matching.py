@@ -118,13 +118,14 @@ class Matcher:
     def _containing(self, node: Contains) -> int:
         table, text = self._table, node.text
         value = attrgetter(node.column)
-        if node.column in ("url", "kind"):  # not in the full text
-            return mask_of([text in fold(value(flow)) for flow in table.flows])
-        candidates = self._candidates(text)
-        if candidates is None:
-            return mask_of([text in fold(value(flow)) for flow in table.flows])
-        slots = compress(range(len(table.flows)), candidates)
+        marks: Iterable[int] | None = None
+        if node.column not in ("url", "kind"):  # which are not in the full text
+            marks = self._candidates(text)
+        if marks is None and " " not in text:  # then fold does no more than this
+            folded = map(str.casefold, map(value, table.flows))
+            return mask_of(map(operator.contains, folded, repeat(text)))
         flows = table.flows
+        slots = range(len(flows)) if marks is None else compress(range(len(flows)), marks)
         return mask_of_slots(
             (slot for slot in slots if text in fold(value(flows[slot]))), len(flows)
         )
@@ -136,7 +137,7 @@ class Matcher:
         )
         candidates = self._candidates(text)
         if candidates is None:
-            return organizations | mask_of([text in each for each in table.texts])
+            return organizations | mask_of(map(operator.contains, table.texts, repeat(text)))
         if _is_one_word(text):
             return organizations | mask_of(candidates)
         texts = table.texts

@@ -23,6 +23,7 @@ from meshcore.storage.masks import marks_of, mask_of_slots, slots_of
 from meshcore.storage.table import Table
 
 SORTED_MAX = 1500  # records that are sorted rather than picked out of what is sorted
+FIRST_STEP = 32  # how far to look for the end of a run at first
 
 Order = Sequence[Key]
 
@@ -52,21 +53,45 @@ def page(table: Table, mask: int, by: Order, start: int, stop: int) -> list[int]
 def _page_by_records(table: Table, mask: int, by: Order, start: int, stop: int) -> list[int]:
     """The first column is one of the records themselves."""
     value = table.key_of(by[0].column)
-    slots = list(_picked(table, mask, by[0]))
+    slots = _Picked(_picked(table, mask, by[0]))
 
     def run_at(place: int) -> _Run:
-        here = value(slots[place])
-        same, other = range(place + 1), range(place, len(slots))
-        begin = bisect_left(same, True, key=lambda each: value(slots[each]) == here)
-        end = bisect_left(other, True, key=lambda each: value(slots[each]) != here)
+        here = value(slots.at(place))
+        step = FIRST_STEP
+        while slots.reach(place + step) and value(slots.at(place + step)) == here:
+            step *= 4
+        taken = slots.taken
+        before, after = range(place + 1), range(place, min(place + step, len(taken)))
+        begin = bisect_left(before, True, key=lambda each: value(taken[each]) == here)
+        end = bisect_left(after, True, key=lambda each: value(taken[each]) != here)
         return _Run(begin, place + end)
 
     def members(begin: int, end: int) -> int:
-        return mask_of_slots(islice(slots, begin, end), len(table.flows))
+        return mask_of_slots(islice(slots.taken, begin, end), len(table.flows))
 
     return _of_runs(
         table, by, 1, (run_at(start), run_at(stop - 1)), members=members, start=start, stop=stop
     )
+
+
+class _Picked:
+    """What comes out of an iterator, taken no further than somebody looked."""
+
+    def __init__(self, slots: Iterator[int]) -> None:
+        self._rest = slots
+        self.taken: list[int] = []
+
+    def reach(self, place: int) -> bool:
+        """Whether there is such a place."""
+        missing = place + 1 - len(self.taken)
+        if missing > 0:
+            self.taken += islice(self._rest, missing)
+        return place < len(self.taken)
+
+    def at(self, place: int) -> int:
+        """The slot at a place that there is."""
+        self.reach(place)
+        return self.taken[place]
 
 
 def _page_by_origins(table: Table, mask: int, by: Order, start: int, stop: int) -> list[int]:

@@ -43,7 +43,7 @@ from meshcore.storage.words import Postings, Words
 
 NUMBER_MAX = 2**63 - 1  # of an incarnation or a version; the largest that fits everywhere
 NOTHING = Flow("")  # in slots that are free
-SORTED = ("name", "url", "author", "description", "tags", "kind", "created", "modified")
+TEXTS = ("name", "url", "author", "description", "tags", "kind")  # of a flow, sorted at all times
 
 
 class Journal(Protocol):
@@ -111,7 +111,7 @@ class Table:
         # Indexes, of live records:
         self.words = Words()
         self.tags = Postings()
-        self._orders = {name: Order(self.key_of(name)) for name in SORTED}
+        self._orders = {name: Order(self.key_of(name)) for name in (*TEXTS, "created", "modified")}
         self._orders["name"] = Order(self.default_key)
         # What has changed how often: the records, and each column of the origins.
         self.epochs = dict.fromkeys(("records", *ORIGIN_VALUES), 0)
@@ -119,8 +119,13 @@ class Table:
 
     # -- changes -----------------------------------------------------------------------------------
 
-    def apply(self, changes: Iterable[Change], journal: Journal) -> None:
-        """Take them in order. Flows of an origin that was never put are refused: ValueError."""
+    def apply(self, changes: Iterable[Change], journal: Journal, *, many: bool = False) -> None:
+        """Take them in order. Flows of an origin that was never put are refused: ValueError.
+
+        `many`: there is so much to come that sorting waits.
+        """
+        if many:
+            self.void_orders()
         for change in changes:
             if isinstance(change, PutFlow):
                 self._put_flow(change, journal)
@@ -231,7 +236,10 @@ class Table:
             NEVER if record.created is None else record.created,
             NEVER if record.modified is None else record.modified,
         )
-        self._move(slot, new, times, both_live=bool(was_live) and live)
+        orders = self._orders_left(slot, new, times, bool(was_live and live))
+        if was_live:
+            for order in orders:
+                order.remove(slot)
         if was_live and (not live or old != new):
             self.words.remove(slot, set(self.texts[slot].split()))
             self.tags.remove(slot, old.tags)
@@ -248,24 +256,26 @@ class Table:
         self.versions[slot] = record.version
         self.total += live - was_live
         self.live[slot] = live
+        if live:
+            for order in orders:
+                order.add(slot)
         self.epochs["records"] += 1
 
-    def _move(self, slot: int, flow: Flow, times: tuple[float, float], *, both_live: bool) -> None:
-        """Tell the orders in which this record has another place now."""
-        if not both_live:
-            for order in self._orders.values():
-                order.move(slot)
-            return
+    def _orders_left(
+        self, slot: int, flow: Flow, times: tuple[float, float], stays: bool
+    ) -> list[Order]:
+        """The orders in which a record has another place when it becomes this."""
+        orders = self._orders
+        if not stays:
+            return list(orders.values())
         old = self.flows[slot]
-        for name, order in self._orders.items():
-            if name == "created":
-                same = self.created[slot] == times[0]
-            elif name == "modified":
-                same = self.modified[slot] == times[1]
-            else:
-                same = getattr(old, name) == getattr(flow, name)
-            if not same:
-                order.move(slot)
+        left = [orders[name] for name in TEXTS if getattr(old, name) != getattr(flow, name)]
+        for name, before, after in zip(
+            ("created", "modified"), (self.created[slot], self.modified[slot]), times, strict=True
+        ):
+            if before != after:
+                left.append(orders[name])
+        return left
 
     def _clear(self, slot: int) -> None:
         self._set(
@@ -339,6 +349,11 @@ class Table:
     def sorted_by(self, column: str) -> array[int]:
         """The slots of live records by a column of theirs; `name` is the default order."""
         return self._orders[column].slots(self.live)
+
+    def void_orders(self) -> None:
+        """Sort later, when it is needed or there is time."""
+        for order in self._orders.values():
+            order.void()
 
     def tidying(self) -> Iterator[None]:
         """Steps that make the next searches faster; they must not go on after a change."""
