@@ -19,10 +19,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from itertools import compress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from meshcore.errors import BadPayloadError, BusyError, ClosedError
-from meshcore.storage import disk, ordering, query
+from meshcore.storage import ordering, query
+from meshcore.storage.batch import Batch
 from meshcore.storage.changes import (
     PAGE_MAX,
     Change,
@@ -35,10 +36,11 @@ from meshcore.storage.changes import (
     StoredOrigin,
 )
 from meshcore.storage.columns import Key, order_of
-from meshcore.storage.disk import Batch, RegistryFile
 from meshcore.storage.matching import Matcher
 from meshcore.storage.table import Table
-from meshcore.storage.writing import Writer
+
+if TYPE_CHECKING:
+    from meshcore.storage.writing import Writer
 
 __all__ = [
     "CatalogueStore",
@@ -55,6 +57,7 @@ __all__ = [
 
 CHANGES_MAX = 250_000
 MANY = 1000  # changes that wait: with more of them nothing is kept sorted meanwhile
+QUIET = 0.2  # seconds without anything to do, after which what is out of order is sorted
 SEARCHES_MAX = 256
 PLACE_MAX = 2**53  # of a record in a page; beyond it JSON has no whole numbers
 
@@ -73,21 +76,31 @@ class CatalogueStore:
         self._matcher = Matcher(self._table)
         self._on_failure = on_failure
         self._writer: Writer | None = None
-        if path is not None:
-            file = RegistryFile(path)
-            try:
-                for number, put, records in file.read():
-                    self._table.restore(number, put, records)
-            except BaseException:
-                file.close()
-                raise
-            self._writer = Writer(file, on_failure=on_failure)
         self._wake = threading.Condition()
         self._jobs: deque[Callable[[], None]] = deque()
         self._changes_waiting = 0
         self._searches_waiting = 0
         self._closed = False
         self._thread: threading.Thread | None = None
+        if path is not None:
+            self._open(path)
+
+    def _open(self, path: Path) -> None:
+        # A node that is no registry needs neither SQLite nor, before the first query, a parser.
+        from meshcore.storage.disk import RegistryFile
+        from meshcore.storage.writing import Writer
+
+        file = RegistryFile(path)
+        try:
+            self._table.void_orders()
+            for number, put, records in file.read():
+                self._table.restore(number, put, records)
+        except BaseException:
+            file.close()
+            raise
+        self._writer = Writer(file, on_failure=self._on_failure)
+        with self._wake:
+            self._hand_over(query.prepare)
 
     # -- what the node calls -----------------------------------------------------------------------
 
@@ -201,13 +214,18 @@ class CatalogueStore:
         return await done
 
     def _run(self) -> None:
-        while True:
-            with self._wake:
-                self._wake.wait_for(lambda: self._jobs or self._closed)
-                if not self._jobs:
-                    return
-                job = self._jobs.popleft()
-            job()
+        while self._has_job(None):
+            while self._has_job(QUIET):
+                self._jobs.popleft()()
+            for _ in self._table.tidying():
+                if self._jobs or self._closed:
+                    break
+
+    def _has_job(self, timeout: float | None) -> bool:
+        """Wait for one; False after `timeout` seconds without, or when it is closed."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._jobs or self._closed, timeout)
+            return bool(self._jobs)
 
     # -- in the thread -----------------------------------------------------------------------------
 
@@ -283,4 +301,6 @@ def _answer(
 
 def reset(path: Path) -> None:
     """Forget what the file of a registry holds: delete it. The store must not be open."""
+    from meshcore.storage import disk
+
     disk.remove(path)

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import operator
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from itertools import compress, repeat
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeAlias
 
 from meshcore.storage.columns import COLUMNS, NEVER, ORIGIN_VALUES, Kind, fold
-from meshcore.storage.masks import mask_of, mask_of_slots
+from meshcore.storage.masks import mask_of, mask_of_slots, slots_of
 from meshcore.storage.query import And, Compare, Contains, Node, Not, OneOf, Or, Words
 from meshcore.storage.table import Table
 
@@ -26,6 +26,8 @@ KEPT_MAX = 24  # terms; a set of 100,000 records has 100 kB
 SHORT = 2  # characters: such a text is in many words
 SAMPLE = 128  # records that tell whether a short text is in many records, too
 OFTEN = 0.2  # share of the sample
+FEW = 8  # a set with less than one in so many records is looked at one by one
+QUICK = (Kind.ORIGIN, Kind.ORIGIN_TIME, Kind.TAGS)
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
@@ -33,6 +35,9 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+
+
+Term: TypeAlias = Words | Contains | OneOf | Compare
 
 
 class Matcher:
@@ -49,28 +54,45 @@ class Matcher:
     def _set(self, node: Node) -> int:
         """The same, with any records that are not live."""
         if isinstance(node, And):
-            return reduce(operator.and_, map(self._set, node.parts), self._table.all_live())
+            return self._all_of(node.parts)
         if isinstance(node, Or):
             return reduce(operator.or_, map(self._set, node.parts), 0)
         if isinstance(node, Not):
             return ~self._set(node.part) & self._table.all_live()
         return self._kept_or_found(node)
 
-    def _kept_or_found(self, node: Words | Contains | OneOf | Compare) -> int:
-        epochs = self._table.epochs
-        looked_at = tuple(epochs[name] for name in _depends_on(node))
-        kept = self._kept.get(node)
-        if kept is not None and kept[0] == looked_at:
-            self._kept.move_to_end(node)
-            return kept[1]
-        found = self._find(node)
-        self._kept[node] = (looked_at, found)
+    def _all_of(self, parts: Sequence[Node]) -> int:
+        """What is in all of the sets, the quick ones first; few records are looked at singly."""
+        left = self._table.all_live()
+        for part in sorted(parts, key=_effort):
+            if not left:
+                break
+            few = left.bit_count() * FEW < len(self._table.flows)
+            if few and isinstance(part, Words | Contains) and self._recall(part) is None:
+                left = self._containing_among(part, left)
+            else:
+                left &= self._set(part)
+        return left
+
+    def _kept_or_found(self, node: Term) -> int:
+        found = self._recall(node)
+        if found is None:
+            found = self._find(node)
+            self._kept[node] = (self._looked_at(node), found)
+            if len(self._kept) > KEPT_MAX:
+                self._kept.popitem(last=False)
         self._kept.move_to_end(node)
-        if len(self._kept) > KEPT_MAX:
-            self._kept.popitem(last=False)
         return found
 
-    def _find(self, node: Words | Contains | OneOf | Compare) -> int:
+    def _recall(self, node: Term) -> int | None:
+        """What a term gave, where nothing has changed since that it looked at."""
+        kept = self._kept.get(node)
+        return kept[1] if kept is not None and kept[0] == self._looked_at(node) else None
+
+    def _looked_at(self, node: Term) -> tuple[int, ...]:
+        return tuple(self._table.epochs[name] for name in _depends_on(node))
+
+    def _find(self, node: Term) -> int:
         if isinstance(node, Words):
             return self._full_text(node.text)
         holds = predicate_of(node)
@@ -124,20 +146,38 @@ class Matcher:
         if marks is None and " " not in text:  # then fold does no more than this
             folded = map(str.casefold, map(value, table.flows))
             return mask_of(map(operator.contains, folded, repeat(text)))
-        flows = table.flows
-        slots = range(len(flows)) if marks is None else compress(range(len(flows)), marks)
-        return mask_of_slots(
-            (slot for slot in slots if text in fold(value(flows[slot]))), len(flows)
-        )
+        slots: Iterable[int] = range(len(table.flows))
+        if marks is not None:
+            slots = compress(slots, marks)
+        return mask_of_slots(self._with_text(node, list(slots)), len(table.flows))
+
+    def _with_text(self, node: Contains, slots: Sequence[int]) -> Iterable[int]:
+        """Those of the slots in which a text of the flow contains something."""
+        flows = map(self._table.flows.__getitem__, slots)
+        folding = fold if " " in node.text else str.casefold
+        texts = map(folding, map(attrgetter(node.column), flows))
+        return compress(slots, map(operator.contains, texts, repeat(node.text)))
+
+    def _containing_among(self, node: Words | Contains, among: int) -> int:
+        """The part of a set that contains a text, found by looking at each."""
+        table = self._table
+        if isinstance(node, Contains):
+            if COLUMNS[node.column] is not Kind.TEXT:
+                return among & self._set(node)
+            slots = slots_of(among, len(table.flows))
+            return mask_of_slots(self._with_text(node, slots), len(table.flows))
+        organizations = self._organizations_with(node.text)
+        slots = slots_of(among & ~organizations, len(table.flows))
+        texts = map(table.texts.__getitem__, slots)
+        holding = compress(slots, map(operator.contains, texts, repeat(node.text)))
+        return among & organizations | mask_of_slots(holding, len(table.flows))
 
     def _full_text(self, text: str) -> int:
         table = self._table
-        organizations = self._origins_where(
-            ORIGIN_VALUES["organization"], lambda value: text in fold(value)
-        )
+        organizations = self._organizations_with(text)
         candidates = self._candidates(text)
         if candidates is None:
-            return organizations | mask_of(map(operator.contains, table.texts, repeat(text)))
+            return organizations | self._texts_with(text)
         if _is_one_word(text):
             return organizations | mask_of(candidates)
         texts = table.texts
@@ -145,6 +185,20 @@ class Matcher:
         return organizations | mask_of_slots(
             (slot for slot in slots if text in texts[slot]), len(texts)
         )
+
+    def _texts_with(self, text: str) -> int:
+        """The records that contain a text, by looking at those that are not known to do so."""
+        table = self._table
+        marks = bytearray(len(table.flows))
+        table.words.mark_some(text, marks)
+        slots = list(compress(range(len(marks)), map(operator.not_, marks)))
+        texts = map(table.texts.__getitem__, slots)
+        for slot in compress(slots, map(operator.contains, texts, repeat(text))):
+            marks[slot] = 1
+        return mask_of(marks)
+
+    def _organizations_with(self, text: str) -> int:
+        return self._origins_where(ORIGIN_VALUES["organization"], lambda value: text in fold(value))
 
     def _candidates(self, text: str) -> bytearray | None:
         """Marks of the records whose full text may contain this: all that do, and few others.
@@ -177,11 +231,22 @@ def _known(values: Iterable[str | float | None]) -> frozenset[str | float]:
     return frozenset(NEVER if value is None else value for value in values)
 
 
+def _effort(node: Node) -> int:
+    """The order in which to ask for terms that must all hold."""
+    if isinstance(node, Words):
+        return 3 if len(node.text) <= SHORT else 1
+    if isinstance(node, Contains):
+        return 2
+    if isinstance(node, OneOf | Compare):
+        return 0 if COLUMNS[node.column] in QUICK else 1
+    return 1
+
+
 def _is_one_word(text: str) -> bool:
     return text.split() == [text]
 
 
-def _depends_on(node: Words | Contains | OneOf | Compare) -> tuple[str, ...]:
+def _depends_on(node: Term) -> tuple[str, ...]:
     """What the table counts the changes of, as far as this looks at it."""
     if isinstance(node, Words):
         return ("records", "organization")

@@ -134,6 +134,11 @@ def parse(text: str) -> Query:
         return Query(And(tuple(dict.fromkeys(Words(fold(word)) for word in words))), str(error))
 
 
+def prepare() -> None:
+    """Load what parsing needs, which takes a tenth of a second, before somebody waits for it."""
+    parser()
+
+
 # -- parsing ---------------------------------------------------------------------------------------
 
 

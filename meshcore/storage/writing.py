@@ -17,7 +17,8 @@ import sqlite3
 import threading
 from collections.abc import Callable
 
-from meshcore.storage.disk import Batch, RegistryFile
+from meshcore.storage.batch import Batch
+from meshcore.storage.disk import RegistryFile
 
 BEATS_WAIT = 5.0  # seconds
 RETRY_AFTER = 2.0  # seconds
