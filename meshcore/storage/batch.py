@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from meshcore.storage.changes import PutOrigin
-from meshcore.storage.table import NUMBER_MAX, Record
+from meshcore.storage.record import NUMBER_MAX, Record
 
 
 class Batch:
@@ -16,6 +16,7 @@ class Batch:
     """
 
     def __init__(self) -> None:
+        self.is_urgent = False  # it holds more than signs of life
         self._gone: set[int] = set()  # numbers of origins to forget, before the rest
         self._origins: dict[int, PutOrigin] = {}
         self._flows: dict[int, dict[str, Record | None]] = {}
@@ -23,8 +24,9 @@ class Batch:
     def __bool__(self) -> bool:
         return bool(self._gone or self._origins or self._flows)
 
-    def origin(self, number: int, put: PutOrigin | None) -> None:
+    def origin(self, number: int, put: PutOrigin | None, *, beat: bool = False) -> None:
         """The origin of that number is this; None: it is gone with all its records."""
+        self.is_urgent = self.is_urgent or not beat
         if put is not None:
             self._origins[number] = put
             return
@@ -34,10 +36,12 @@ class Batch:
 
     def flow(self, number: int, url: str, record: Record | None) -> None:
         """The record of that origin is this; None: it is forgotten."""
+        self.is_urgent = True
         self._flows.setdefault(number, {})[url] = record
 
     def update(self, later: Batch) -> None:
         """Take over what a later batch says."""
+        self.is_urgent = self.is_urgent or later.is_urgent
         for number in later._gone:
             self.origin(number, None)
         self._origins.update(later._origins)

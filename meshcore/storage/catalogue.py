@@ -121,6 +121,7 @@ class CatalogueStore:
         with self._wake:
             self._check_open()
             self._wake.wait_for(lambda: self._closed or self._changes_waiting < CHANGES_MAX)
+            self._check_open()
             self._changes_waiting += len(changes)
             self._hand_over(lambda: self._apply(changes))
 
@@ -190,7 +191,9 @@ class CatalogueStore:
     def _hand_over(self, job: Callable[[], None]) -> None:
         self._jobs.append(job)
         if self._thread is None:  # a node that offers nothing and asks nothing needs none
-            self._thread = threading.Thread(target=self._run, name="meshcore-catalogue")
+            self._thread = threading.Thread(
+                target=self._run, name="meshcore-catalogue", daemon=True
+            )
             self._thread.start()
         self._wake.notify_all()
 
@@ -236,8 +239,7 @@ class CatalogueStore:
         except Exception as error:  # a bug of ours: the thread lives on, and it is heard of
             self._on_failure(f"the catalogue could not take a change: {error!r}")
         if self._writer is not None and batch:
-            urgent = any(not isinstance(change, PutOrigin) for change in changes)
-            self._writer.add(batch, urgent=urgent)
+            self._writer.add(batch)
         with self._wake:
             self._changes_waiting -= len(changes)
             self._wake.notify_all()

@@ -23,7 +23,7 @@ from meshcore.errors import ConfigError
 from meshcore.protocol.catalogue.records import Flow, Origin
 from meshcore.storage.batch import Batch
 from meshcore.storage.changes import ONLINE, STALE, PutOrigin
-from meshcore.storage.table import Record
+from meshcore.storage.record import Record
 
 APPLICATION_ID = 0x6D636174  # "mcat"
 SCHEMA_VERSION = 1

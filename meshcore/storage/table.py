@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import chain
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Any
 
 from meshcore.protocol.catalogue.records import Flow, Origin
 from meshcore.storage.changes import (
@@ -28,64 +29,15 @@ from meshcore.storage.changes import (
     StoredFlow,
     StoredOrigin,
 )
-from meshcore.storage.columns import (
-    COLUMNS,
-    NEVER,
-    ORIGIN_VALUES,
-    SEPARATOR,
-    Kind,
-    fold,
-    time_or_none,
-)
+from meshcore.storage.columns import COLUMNS, NEVER, ORIGIN_VALUES, Kind, time_or_none
 from meshcore.storage.masks import mask_of, mask_of_slots
 from meshcore.storage.orders import Order
+from meshcore.storage.record import NUMBER_MAX, Journal, Record, folded
 from meshcore.storage.words import Postings, Words
 
-NUMBER_MAX = 2**63 - 1  # of an incarnation or a version; the largest that fits everywhere
 NOTHING = Flow("")  # in slots that are free
 TEXTS = ("name", "url", "author", "description", "tags", "kind")  # of a flow, sorted at all times
-
-
-class Journal(Protocol):
-    """What is told of the rows that changed."""
-
-    def origin(self, number: int, put: PutOrigin | None) -> None:
-        """The origin of that number is this; None: it is gone with all its records."""
-
-    def flow(self, number: int, url: str, record: Record | None) -> None:
-        """The record of that origin is this; None: it is forgotten."""
-
-
-class Record:
-    """One record as it is now."""
-
-    __slots__ = ("created", "deleted", "flow", "incarnation", "modified", "version")
-
-    def __init__(
-        self,
-        flow: Flow,
-        *,
-        incarnation: int,
-        version: int,
-        deleted: bool,
-        created: float | None,
-        modified: float | None,
-    ) -> None:
-        self.flow = flow
-        self.incarnation = incarnation
-        self.version = version
-        self.deleted = deleted
-        self.created = created
-        self.modified = modified
-
-
-def folded(flow: Flow) -> str:
-    """What full text looks at in a flow itself, with separators, which no search can contain."""
-    parts = (flow.name, flow.author, *flow.tags, flow.description)
-    text = SEPARATOR.join(parts).casefold()
-    if text.count(SEPARATOR) >= len(parts):
-        text = SEPARATOR.join(map(fold, parts))
-    return text
+DROPPED_ONE_BY_ONE_MAX = 1000  # records
 
 
 class Table:
@@ -130,8 +82,7 @@ class Table:
             if isinstance(change, PutFlow):
                 self._put_flow(change, journal)
             elif isinstance(change, PutOrigin):
-                number = self._put_origin(change)
-                journal.origin(number, change)
+                self._put_origin(change, journal)
             elif isinstance(change, DropFlow):
                 self._drop_flow(change, journal)
             elif isinstance(change, DropOrigin):
@@ -149,7 +100,7 @@ class Table:
         for record in records:
             self._set(self._slot(number, record.flow.url), record)
 
-    def _put_origin(self, put: PutOrigin) -> int:
+    def _put_origin(self, put: PutOrigin, journal: Journal) -> None:
         number = self._numbers.get(put.origin)
         if number is None:
             if self._free_numbers:
@@ -164,7 +115,8 @@ class Table:
             if old is None or value(old) != value(put):
                 self.epochs[column] += 1
         self.origins[number] = put
-        return number
+        beat = old is not None and replace(old, heartbeat=put.heartbeat, at=put.at) == put
+        journal.origin(number, put, beat=beat)
 
     def _put_flow(self, change: PutFlow, journal: Journal) -> None:
         number = self._numbers.get(change.origin)
@@ -200,6 +152,8 @@ class Table:
         number = self._numbers.pop(change.origin, None)
         if number is None:
             return
+        if len(self.slots[number]) > DROPPED_ONE_BY_ONE_MAX:
+            self.void_orders()
         for slot in self.slots[number].values():
             self._clear(slot)
         self.slots[number] = {}
@@ -242,12 +196,12 @@ class Table:
                 order.remove(slot)
         if was_live and (not live or old != new):
             self.words.remove(slot, set(self.texts[slot].split()))
-            self.tags.remove(slot, old.tags)
+            self.tags.remove(slot, set(old.tags))
         if live and (not was_live or old != new):
             text = folded(new)
             self.texts[slot] = text
             self.words.add(slot, set(text.split()))
-            self.tags.add(slot, new.tags)
+            self.tags.add(slot, set(new.tags))
         elif not live:
             self.texts[slot] = ""
         self.flows[slot] = new
@@ -405,3 +359,28 @@ class Table:
         flow = self.flows[slot]
         mesh, node = self.put_of(slot).origin
         return flow.name, node, flow.url, mesh
+
+    def check_invariants(self) -> None:
+        """Derive every index anew and compare: for tests."""
+        slots = {slot: number for number, by in enumerate(self.slots) for slot in by.values()}
+        assert sorted([*slots, *self._free]) == list(range(len(self.flows)))
+        assert all(self.origin_of[slot] == number for slot, number in slots.items())
+        known = {put.origin: number for number, put in enumerate(self.origins) if put is not None}
+        assert known == self._numbers
+        assert not any(self.slots[number] for number in self._free_numbers)
+        live = [slot for slot, alive in enumerate(self.live) if alive]
+        assert set(live) <= set(slots)
+        assert self.total == len(live) == self.all_live().bit_count()
+        words: dict[str, list[int]] = {}
+        tags: dict[str, list[int]] = {}
+        for slot in live:
+            assert self.texts[slot] == folded(self.flows[slot])
+            for word in set(self.texts[slot].split()):
+                words.setdefault(word, []).append(slot)
+            for tag in set(self.flows[slot].tags):
+                tags.setdefault(tag, []).append(slot)
+        assert self.words.contents() == words
+        assert self.tags.contents() == tags
+        for name in self._orders:
+            key = self.default_key if name == "name" else self.key_of(name)
+            assert list(self.sorted_by(name)) == sorted(live, key=lambda slot: (key(slot), slot))

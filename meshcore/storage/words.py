@@ -68,6 +68,13 @@ class Postings:
             if len(posting) == 1:
                 postings[word] = posting[0]
 
+    def contents(self) -> dict[str, list[int]]:
+        """All of it, for tests."""
+        return {
+            word: [posting] if isinstance(posting, int) else list(posting)
+            for word, posting in self._postings.items()
+        }
+
     def having(self, word: str) -> int:
         """How many records have it."""
         posting = self._postings.get(word, ())
