@@ -21,8 +21,8 @@ class Peer:
     """
 
     __slots__ = (
-        "asked", "contact_at", "dirty", "failures", "heads", "incarnation", "key", "life", "not_before",
-        "outside", "token", "uncompared", "welcomed",
+        "asked", "contact_at", "dirty", "failures", "heads", "incarnation", "key", "life",
+        "not_before", "outside", "token", "uncompared", "welcomed",
     )  # fmt: skip
 
     def __init__(

@@ -175,16 +175,16 @@ def test_within_a_mesh_a_cut_that_heals_leaves_no_difference() -> None:
 
 def test_a_registry_without_feed_passes_on_only_what_it_was_told_first_hand() -> None:
     world = World()
-    chain = [world.add(f"r{n}", mesh=f"m{n}", registry=True, feed=n != 1) for n in range(3)]
-    for number, party in enumerate(chain):
+    line = [world.add(f"r{n}", mesh=f"m{n}", registry=True, feed=n != 1) for n in range(3)]
+    for number, party in enumerate(line):
         world.add(f"n{number}", mesh=f"m{number}").offer(f"a{number}")
         party.register(f"http://p{number}/", f"p{number}")
-    chain[0].connect(chain[1])
-    chain[1].connect(chain[2])
+    line[0].connect(line[1])
+    line[1].connect(line[2])
     world.settle()
-    assert names(chain[0].listing()) == ["a0", "a1", "p0", "p1"]
-    assert names(chain[1].listing()) == ["a0", "a1", "a2", "p0", "p1", "p2"]
-    assert names(chain[2].listing()) == ["a1", "a2", "p1", "p2"]
+    assert names(line[0].listing()) == ["a0", "a1", "p0", "p1"]
+    assert names(line[1].listing()) == ["a0", "a1", "a2", "p0", "p1", "p2"]
+    assert names(line[2].listing()) == ["a1", "a2", "p1", "p2"]
 
 
 def test_nothing_goes_back_to_where_it_came_from() -> None:
