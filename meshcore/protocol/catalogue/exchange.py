@@ -30,14 +30,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from meshcore.protocol.catalogue.effects import Ask, Change, Effect, OriginChanged, OriginDropped
-from meshcore.protocol.catalogue.holding import NOTHING, Head, Holding, size_of
+from meshcore.protocol.catalogue.holding import NOTHING, Head, Holding
 from meshcore.protocol.catalogue.messages import Entry, Exchange
 from meshcore.protocol.catalogue.peers import Peer
 from meshcore.protocol.catalogue.records import Flow, Origin
 from meshcore.protocol.catalogue.shelf import Shelf
 
-HEADS_PER_MESSAGE_MAX = 1000
-BYTES_PER_MESSAGE = 256 * 1024
+BYTES_PER_MESSAGE = 48 * 1024  # it then travels whole, without a body of its own
 CONNECT_BYTES = 4 * 1024 * 1024  # of flows in the answer to a registry that connects
 CONNECT_WAIT = 1.0  # seconds for that answer to be taken, before it is told the same
 SETTLE = 0.02  # seconds that a change waits for the next one
@@ -254,16 +253,17 @@ class CatalogueExchange:
         """The next request to a peer: heads to compare, and what it lacks."""
         told: dict[Origin, tuple[Head | None, Head]] = {}
         entries: list[Entry] = []
-        while peer.uncompared and len(entries) < HEADS_PER_MESSAGE_MAX:
+        room = BYTES_PER_MESSAGE
+        while peer.uncompared and room > 0:
             origin = next(iter(peer.uncompared))
             peer.forget(origin)
             held = self.shelf.get(origin)
             if held is not None and held.head > NOTHING and self._concerns(origin, peer):
                 entries.append(self._entry(held, now))
+                room -= entries[-1].size
                 told[origin] = None, held.head
-        room = BYTES_PER_MESSAGE
         for origin, life in list(peer.dirty.items()):
-            if room <= 0 or len(entries) >= HEADS_PER_MESSAGE_MAX:
+            if room <= 0:
                 break
             del peer.dirty[origin]
             held, known = self.shelf.get(origin), peer.heads.get(origin)
@@ -275,7 +275,7 @@ class CatalogueExchange:
                 entry = self._entry(held, now, known=known, room=room)
             else:
                 continue
-            room -= _size_of(entry)
+            room -= entry.size
             entries.append(entry)
             told[origin] = known if entry.delta is not None else None, entry.head
         if not entries and (peer.welcomed or not peer.outside):
@@ -292,7 +292,7 @@ class CatalogueExchange:
             known = peer.heads.get(origin, NOTHING)
             if held.head > known and self._passes(held, peer) and room > 0:
                 entries[origin] = self._entry(held, now, known=known, room=room)
-                room -= _size_of(entries[origin])
+                room -= entries[origin].size
         return list(entries.values())
 
     def _entry(
@@ -327,8 +327,3 @@ class CatalogueExchange:
         self.shelf.check_invariants()
         for peer in self._peers.values():
             assert not peer.uncompared.keys() & peer.dirty.keys(), peer.key
-
-
-def _size_of(entry: Entry) -> int:
-    changes = () if entry.delta is None else entry.delta.changes
-    return sum(size_of(change.flow) for change in changes)

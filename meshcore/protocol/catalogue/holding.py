@@ -20,7 +20,7 @@ from typing import NamedTuple
 from meshcore.protocol.catalogue.records import Flow, Origin
 
 RECORDS_PER_DELTA_MAX = 500
-_RECORD_BYTES = 64  # beside its texts
+_RECORD_BYTES = 96  # beside its texts
 
 
 class Head(NamedTuple):
@@ -153,5 +153,7 @@ class Holding:
 
 def size_of(flow: Flow) -> int:
     """About how many bytes a flow takes in a message."""
-    texts = len(flow.url) + len(flow.name) + len(flow.description) + len(flow.author)
-    return _RECORD_BYTES + texts + sum(len(tag) + 2 for tag in flow.tags)
+    texts = (flow.url, flow.name, flow.description, flow.author, *flow.tags)
+    return _RECORD_BYTES + sum(
+        2 + (len(text) if text.isascii() else 4 * len(text)) for text in texts
+    )

@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshcore.protocol.catalogue import records
-from meshcore.protocol.catalogue.holding import Change, Delta, Head
+from meshcore.protocol.catalogue.holding import Change, Delta, Head, size_of
 from meshcore.protocol.catalogue.records import ACTION, FLOW, Flow, Origin
 
 NODES_MAX = 5000  # in one message
 FLOWS_MAX = 20_000  # of one node in one message
 NUMBER_MAX = 2**63 - 1
 AGE_MAX = 10.0**9
+_ENTRY_BYTES = 160  # beside its texts and flows
 
 
 class BadMessageError(ValueError):
@@ -43,6 +44,13 @@ class Entry:
     age: float
     delta: Delta | None = None
     refused: bool = False
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes in a message."""
+        size = _ENTRY_BYTES + len(self.origin.node.encode()) + len(self.organization.encode())
+        changes = () if self.delta is None else self.delta.changes
+        return size + sum(size_of(change.flow) for change in changes)
 
 
 @dataclass(frozen=True, slots=True)
