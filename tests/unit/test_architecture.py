@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, str] = {
     # The shell: I/O without decisions, and the driver that knows both sides.
     "meshcore.transport": "errors urls protocol.wire",
     "meshcore.storage": "errors protocol.catalogue",
-    "meshcore.flows": "errors protocol.catalogue",  # loaders: from files and callables
+    "meshcore.flows": "errors protocol.catalogue work",  # loaders: from files and callables
     "meshcore.security": "errors identity",
     "meshcore.work": "errors identity payload",
     "meshcore.discovery": "errors identity urls",
