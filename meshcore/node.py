@@ -19,6 +19,7 @@ from meshcore.answers import Answers
 from meshcore.config import Config
 from meshcore.connectivity import Connectivity
 from meshcore.errors import ClosedError, ConfigError, MeshError
+from meshcore.flows import Offering
 from meshcore.paths import DataDir
 from meshcore.payload import Spool
 from meshcore.router import Link, Router
@@ -58,6 +59,7 @@ class Node:
         self._stopping: asyncio.Task[None] | None = None
         for plugin in self.config.plugins:
             self._registry.add_plugin(plugin)
+        self.flows = Offering(self.config.flows, offer=lambda _: None, node_id=self.node_id)
         self._mesh = new_core(self.config)
         self.router = Router(self._mesh)
         self.connectivity = Connectivity(
@@ -84,6 +86,7 @@ class Node:
                 number = self._data_dir.next_incarnation()
                 self._mesh.set_incarnation(number, time.monotonic())
             self._assemble(loop)
+            await self.flows.load()
             for url in self._listen:
                 self._bind(url)
             self._announce()

@@ -117,7 +117,7 @@ class Config:
     )  # fmt: skip
     flows: Sequence[str] = setting(
         (), "strings", "what to offer besides actions: files (TOML, YAML) and `module:callable`",
-        live=True,
+        live=True, files=(".toml", ".yaml", ".yml"),
     )  # fmt: skip
     flow_expiry: float = setting(
         86_400.0, "number", "a registry forgets what a lost node offered only after a day: it may"
@@ -133,6 +133,7 @@ class Config:
     http_token: str | None = setting(
         None, "text", "what a client must show (`Authorization: Bearer …`) to change something;"
         " without one only this machine may, unless the node is insecure", maximum=256,
+        secret=True,
     )  # fmt: skip
     auto_connect: int = setting(
         0, "integer", "0: only configured peers are dialled; 6 keeps large meshes connected",

@@ -26,6 +26,7 @@ from meshcore.urls import is_wildcard, parse_url
 _META = "meshcore.setting"
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
+MASK = "********"  # in place of what is secret, whatever its length
 
 
 class SettingError(ConfigError):
@@ -42,7 +43,8 @@ class Setting:
 
     `kind` names a row of `_KINDS`; `unit` is the unit of numbers; `minimum` and `maximum` bound
     numbers (inclusive) and the length of text; `live`: may change while the node runs;
-    `reserved`: is checked already, but nothing in this version acts on it.
+    `reserved`: is checked already, but nothing in this version acts on it; `secret`: its value is
+    shown to nobody; `files`: of a list of texts, the endings of those that are paths.
     """
 
     key: str
@@ -55,6 +57,8 @@ class Setting:
     choices: tuple[str, ...] = ()
     live: bool = False
     reserved: bool = False
+    secret: bool = False
+    files: tuple[str, ...] = ()
 
     @property
     def expected(self) -> str:
@@ -102,7 +106,12 @@ class Setting:
         return self.check(value)
 
     def wrong(self, value: object) -> SettingError:
-        return SettingError(f"{self.key} = {value!r} must be {self.expected}", keys=(self.key,))
+        said = self.key if self.secret else f"{self.key} = {value!r}"
+        return SettingError(f"{said} must be {self.expected}", keys=(self.key,))
+
+    def shown(self, value: Any) -> Any:
+        """`value` as people and programs may see it."""
+        return MASK if self.secret and value is not None else value
 
 
 def setting(default: Any, kind: str, reason: str, **more: Any) -> Any:
@@ -110,7 +119,7 @@ def setting(default: Any, kind: str, reason: str, **more: Any) -> Any:
     metadata = {_META: {"default": default, "kind": kind, "reason": reason, **more}}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=dict, metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=default, repr=not more.get("secret", False), metadata=metadata)
 
 
 def settings_of(cls: Any, prefix: str = "") -> dict[str, Setting]:

@@ -5,6 +5,7 @@
 `sources`    what one source says: a TOML or YAML file, `module:callable`, a function
 `documents`  the two kinds of files, with the line of each entry
 `loading`    several sources together: doubles, what is wrong, and reading beside the event loop
+`offering`   what one node offers of them
 
 Nothing in a source stops a node: what cannot be used is a `Problem`, and the rest is loaded.
 """
@@ -14,6 +15,16 @@ from __future__ import annotations
 from meshcore.flows.actions import flows_of_actions
 from meshcore.flows.entry import FlowError, flow_from
 from meshcore.flows.loading import Loaded, load, load_aside
+from meshcore.flows.offering import Offering
 from meshcore.flows.sources import Problem
 
-__all__ = ["FlowError", "Loaded", "Problem", "flow_from", "flows_of_actions", "load", "load_aside"]
+__all__ = [
+    "FlowError",
+    "Loaded",
+    "Offering",
+    "Problem",
+    "flow_from",
+    "flows_of_actions",
+    "load",
+    "load_aside",
+]
