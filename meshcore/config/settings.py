@@ -14,6 +14,7 @@ import dataclasses
 import difflib
 import ipaddress
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,6 +242,13 @@ def _address(spec: Setting, value: object) -> str | None:
     return str(url).removeprefix("tcp://") if str(url.port) == port else None
 
 
+def _web_url(spec: Setting, value: object) -> str | None:
+    text = _text(spec, value)
+    if text is None or not re.match(r"https?://[^/?#@\s]+(/[^?#\s]*)?\Z", text):
+        return None
+    return text
+
+
 def _costs(spec: Setting, value: object) -> dict[str, int] | None:
     if not isinstance(value, Mapping) or not all(is_node_id(key) for key in value):
         return None
@@ -298,6 +306,7 @@ _KINDS: dict[str, _Kind] = {
     "dial urls": _Kind("a list of addresses", _dial_urls, _parse_list),
     "networks": _Kind("a list of networks such as 10.0.0.0/8", _networks, _parse_list),
     "address": _Kind("HOST:PORT", _address, str),
+    "web url": _Kind("http://HOST… or https://HOST…", _web_url, str),
     "costs": _Kind("a table of node ids and whole numbers", _costs, _parse_costs),
     "sections": _Kind("a table of tables, one for each plugin", _sections, _no_text),
 }
