@@ -59,14 +59,12 @@ def _refuse_in_one_shape(app: FastAPI, pages: Pages) -> None:
     async def refuse(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException) and error.status_code == 405:
             error = HTTPException(405, headers={"Allow": ", ".join(_methods(app, request))})
-        refusal = refusals.of(error)
-        if refusal is None:
-            raise error  # the guard logs it
+        refusal = refusals.of(error) or refusals.internal()  # the guard logs that
         if request.method == "GET" and reading.wants_html(request):
             return pages.error(refusal)
         return JsonResponse(refusal.body, status_code=refusal.status, headers=refusal.headers)
 
-    for kind in (Refusal, RequestValidationError, HTTPException, MeshError):
+    for kind in (Refusal, RequestValidationError, HTTPException, MeshError, Exception):
         app.add_exception_handler(kind, refuse)
 
 

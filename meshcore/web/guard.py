@@ -68,6 +68,8 @@ class Guard:
             if refusal is None:
                 _LOG.exception("%s %s failed", scope["method"], scope["path"][:200])
                 refusal = refusals.internal()
+            if answer.ended:
+                return
             if answer.begun:
                 raise ConnectionAbortedError("the answer was cut short") from error
             await _respond(refusal, scope, receive, answer)
@@ -88,8 +90,6 @@ class Guard:
             if size or "transfer-encoding" in headers:
                 _check_content(headers)
                 await body.read(size)
-            elif scope["method"] != "DELETE":
-                raise Refusal(415, f"Content-Type: send {JSON}", field="Content-Type")
             await self._app(scope, body, answer)
         finally:
             self._held -= body.size
@@ -147,7 +147,7 @@ class _Answer:
     def __init__(self, send: Send, *, head: bool) -> None:
         self._send = send
         self.head = head
-        self.begun = False
+        self.begun = self.ended = False
 
     async def __call__(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
@@ -158,8 +158,10 @@ class _Answer:
                 *message["headers"],
                 *((n.encode(), v.encode()) for n, v in more.items() if n.encode() not in said),
             ]
-        elif self.head and message["type"] == "http.response.body":
-            message = {**message, "body": b""}
+        elif message["type"] == "http.response.body":
+            self.ended = not message.get("more_body", False)
+            if self.head:
+                message = {**message, "body": b""}
         await self._send(message)
 
 

@@ -59,7 +59,7 @@ class Pages:
             auto_reload=False,
         )
         self._environment.globals.update(asset=assets.url, iso=iso)
-        self._environment.filters.update(ago=ago, href=href, count=count)
+        self._environment.filters.update(ago=ago, href=href, host=host, count=count)
 
     async def flows(self, found: Mapping[str, Any]) -> HTMLResponse:
         """A page of what a query has found."""
@@ -68,7 +68,8 @@ class Pages:
         text = self._environment.get_template("flows.html").render(
             about=self._site.catalogue.about(),
             counts=counts,
-            found=found,
+            found={"reason": None, **found},
+            items=found["items"],
             view=view,
             tags=view.tags(counts["tags"]),
             examples=EXAMPLES,
@@ -156,6 +157,10 @@ class View:
             :TAGS_SHOWN
         ]
 
+    @staticmethod
+    def organizations(counts: Mapping[str, Any]) -> int:
+        return sum(1 for name in counts["organization"] if name)
+
     def around(self) -> list[int | None]:
         """The pages to offer, from 0; None stands for a gap."""
         near = range(self.page - 2, self.page + 3)
@@ -182,6 +187,11 @@ def ago(seconds: float | None, now: float) -> str:
 def href(url: str) -> str | None:
     """Where a link may lead: http and https alone."""
     return url if url.lower().startswith(("http://", "https://")) else None
+
+
+def host(name: str) -> str:
+    """The host and path of a URL; what is none stays as it is."""
+    return name.removeprefix("https://").removeprefix("http://").rstrip("/")
 
 
 def count(number: int) -> str:
