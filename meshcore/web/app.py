@@ -14,7 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp
 
 from meshcore import __version__
@@ -47,18 +47,24 @@ def make_app(site: Site, access: Access) -> ASGIApp:
     pages = Pages(site, assets)
     token = HTTPBearer(auto_error=False, description="the setting http_token of the node")
     guarded: dict[str, Any] = {"dependencies": [Security(token)]} if access.needs_token else {}
-    app.include_router(reading.routes(site, pages, guarded))
-    app.include_router(changing.routes(site, guarded))
-    app.include_router(assets.routes())
-    _refuse_in_one_shape(app, pages)
+    routers = [
+        reading.routes(site, pages, guarded),
+        changing.routes(site, guarded),
+        assets.routes(),
+    ]
+    for router in routers:
+        app.include_router(router)
+    _refuse_in_one_shape(app, pages, [route for router in routers for route in router.routes])
     _describe(app)
     return Guard(app, access)
 
 
-def _refuse_in_one_shape(app: FastAPI, pages: Pages) -> None:
+def _refuse_in_one_shape(app: FastAPI, pages: Pages, routes: list[BaseRoute]) -> None:
     async def refuse(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException) and error.status_code == 405:
-            error = HTTPException(405, headers={"Allow": ", ".join(_methods(app, request))})
+            allowed = _methods(routes, request)
+            if allowed:  # of all routes with that path, not of the first one alone
+                error = HTTPException(405, headers={"Allow": ", ".join(allowed)})
         refusal = refusals.of(error) or refusals.internal()  # the guard logs that
         if request.method == "GET" and reading.wants_html(request):
             return pages.error(refusal)
@@ -68,10 +74,10 @@ def _refuse_in_one_shape(app: FastAPI, pages: Pages) -> None:
         app.add_exception_handler(kind, refuse)
 
 
-def _methods(app: FastAPI, request: Request) -> list[str]:
+def _methods(routes: list[BaseRoute], request: Request) -> list[str]:
     """What may be done with the path of a request."""
     found: set[str] = set()
-    for route in app.routes:
+    for route in routes:
         if route.matches(request.scope)[0] is not Match.NONE:
             found |= set(getattr(route, "methods", None) or ())
     return sorted(found | ({"HEAD"} if "GET" in found else set()))

@@ -25,9 +25,10 @@ WRITE_TIMEOUT = 30.0
 LINGER = 2.0  # seconds for a connection that was closed to be gone
 IDLE_TIMEOUT = 15  # seconds between two requests
 
-# uvicorn warns of every request that is none; whoever scans ports shall not fill our log.
+# uvicorn warns of every request that is none, but whoever scans ports shall not fill our log. What
+# goes wrong inside is logged by the guard.
 _QUIET = logging.getLogger("meshcore.web.connection")
-_QUIET.setLevel(logging.ERROR)
+_QUIET.setLevel(logging.CRITICAL)
 
 
 class Connection(H11Protocol):

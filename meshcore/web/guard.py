@@ -57,6 +57,10 @@ class Guard:
         try:
             async with asyncio.timeout(BODY_TIMEOUT + ANSWER_TIMEOUT):
                 await self._serve(scope, receive, answer)
+        except asyncio.CancelledError:  # the server stops and has waited long enough
+            if not answer.begun:
+                refusal = Refusal(503, "this node stops", name="ClosedError")
+                await _respond(refusal, scope, receive, answer)
         except Exception as error:
             refusal = refusals.of(error)
             if isinstance(error, TimeoutError):

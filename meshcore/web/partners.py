@@ -60,12 +60,12 @@ class Partners:
 
     def __init__(self, token: str | None) -> None:
         self._headers = {
-            "Accept": JSON,
-            "Accept-Encoding": "identity",  # a small answer must not become a large one
-            "User-Agent": "meshcore",
+            "Accept": JSON.encode(),
+            "Accept-Encoding": b"identity",  # a small answer must not become a large one
+            "User-Agent": b"meshcore",
         }
         if token is not None:
-            self._headers["Authorization"] = f"Bearer {token}"
+            self._headers["Authorization"] = f"Bearer {token}".encode()
 
     async def carry(self, url: str, kind: str, message: dict[str, Any]) -> dict[str, Any]:
         """What the registry at `url` answers to a `connect`, `update` or `disconnect`.
@@ -116,13 +116,13 @@ class Partners:
         host = f"[{address}]" if ":" in address else address
         where = f"{target.scheme}://{host}:{target.port}{target.path}"
         more: dict[str, Any] = {
-            "headers": {**self._headers, "Host": target.netloc},
+            "headers": {**self._headers, "Host": target.netloc.encode()},
             "extensions": {"sni_hostname": target.host},
         }
         if kind == "disconnect":
             own = quote(str(message.get("url", "")), safe="")
             return client.build_request("DELETE", f"{where}connect?url={own}", **more)
-        more["headers"]["Content-Type"] = JSON
+        more["headers"]["Content-Type"] = JSON.encode()
         return client.build_request("POST", where + kind, content=encode(message), **more)
 
 
@@ -130,15 +130,16 @@ def _target(url: str) -> _Target:
     try:
         parts = urlsplit(url)
         port = parts.port
+        host = (parts.hostname or "").encode("idna").decode()
     except ValueError as error:
         raise ConfigError(f"registry {url!r}: {error}") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not host:
         raise ConfigError(f"registry {url!r} must be http://HOST:PORT or https://HOST")
     if parts.username is not None or parts.query or parts.fragment:
         raise ConfigError(f"registry {url!r} must have no user, query or fragment")
     port = port or {"http": 80, "https": 443}[parts.scheme]
     path = quote(parts.path, safe="/%:@!$&'()*+,;=~-._").rstrip("/") + "/"
-    return _Target(url, parts.scheme, parts.hostname, port, path)
+    return _Target(url, parts.scheme, host, port, path)
 
 
 async def _addresses(target: _Target) -> list[str]:

@@ -72,7 +72,7 @@ def routes(site: Site, pages: Pages, guarded: dict[str, Any]) -> APIRouter:
     async def about(request: Request, format: Format = "") -> Response:
         """Who this node is. A browser is led to the page of its catalogue."""
         if wants_html(request, format):
-            return RedirectResponse("flows", 303, headers={"Vary": "Accept"})
+            return RedirectResponse("/flows", 303, headers={"Vary": "Accept"})
         return JsonResponse(values.about(catalogue.about()), headers={"Vary": "Accept"})
 
     @router.get("/map", response_model=Map, tags=["node"])

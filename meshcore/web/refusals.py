@@ -101,7 +101,8 @@ def _of_http(error: HTTPException) -> Refusal:
         allowed = (error.headers or {}).get("Allow", "")
         name, message = "UnknownDirectiveError", f"not with this method; allowed: {allowed}"
     elif error.status_code == 400:
-        message = "the body is not JSON that can be read"
+        text = "the body is not JSON that can be read"
+        return Refusal(400, text, field="body", headers=error.headers)
     return Refusal(error.status_code, message, name=name, headers=error.headers)
 
 

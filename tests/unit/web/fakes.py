@@ -1,4 +1,4 @@
-"""A node that exists on paper only, with a catalogue of made-up flows, for tests of the web part."""
+"""A node that exists on paper only, with a catalogue of made-up flows, to test the web part."""
 
 from __future__ import annotations
 
@@ -69,11 +69,15 @@ class FakeCatalogue:
             "by": by,
             "q": q,
         }
-        return {**page, "reason": "a bracket is not closed"} if q.count("(") > q.count(")") else page
+        return (
+            {**page, "reason": "a bracket is not closed"} if q.count("(") > q.count(")") else page
+        )
 
     async def counts(self) -> dict[str, Any]:
         self._fail()
-        counted = {key: Counter(item[key] for item in self.items) for key in ("organization", "node")}
+        counted = {
+            key: Counter(item[key] for item in self.items) for key in ("organization", "node")
+        }
         tags = Counter(tag for item in self.items for tag in item["tags"])
         return {"total": len(self.items), **counted, "tags": tags}
 
@@ -162,7 +166,9 @@ def item(number: int = 1, **changes: Any) -> dict[str, Any]:
     return {**made, **changes}
 
 
-def site(items: Sequence[dict[str, Any]] = (), *, registry: bool = True, **settings: Any) -> FakeSite:
+def site(
+    items: Sequence[dict[str, Any]] = (), *, registry: bool = True, **settings: Any
+) -> FakeSite:
     return FakeSite(Settings(**settings), FakeCatalogue(list(items), registry=registry))
 
 
