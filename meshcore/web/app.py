@@ -10,7 +10,6 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -26,7 +25,7 @@ from meshcore.web.guard import Guard
 from meshcore.web.interface import Site
 from meshcore.web.page import Pages
 from meshcore.web.refusals import Refusal
-from meshcore.web.shapes import ErrorAnswer, Message
+from meshcore.web.shapes import ErrorAnswer
 from meshcore.web.values import JsonResponse
 
 DESCRIPTION = "What can be done where: the catalogue of a mesh, as one of its nodes knows it."
@@ -41,6 +40,7 @@ def make_app(site: Site, access: Access) -> ASGIApp:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        separate_input_output_schemas=False,
         responses={"4XX": {"model": ErrorAnswer, "description": "What is wrong with the request"}},
     )
     assets = Assets()
@@ -55,7 +55,6 @@ def make_app(site: Site, access: Access) -> ASGIApp:
     for router in routers:
         app.include_router(router)
     _refuse_in_one_shape(app, pages, [route for router in routers for route in router.routes])
-    _describe(app)
     return Guard(app, access)
 
 
@@ -81,26 +80,3 @@ def _methods(routes: list[BaseRoute], request: Request) -> list[str]:
         if route.matches(request.scope)[0] is not Match.NONE:
             found |= set(getattr(route, "methods", None) or ())
     return sorted(found | ({"HEAD"} if "GET" in found else set()))
-
-
-def _describe(app: FastAPI) -> None:
-    """Name the models that no route has as its own."""
-
-    def document() -> dict[str, Any]:
-        if not app.openapi_schema:
-            made = get_openapi(
-                title=app.title,
-                version=app.version,
-                description=app.description,
-                routes=app.routes,
-            )
-            models = made["components"]["schemas"]
-            message = Message.model_json_schema(ref_template="#/components/schemas/{model}")
-            models.update(message.pop("$defs"))
-            models["Message"] = message
-            for unused in ("HTTPValidationError", "ValidationError"):
-                models.pop(unused, None)
-            app.openapi_schema = made
-        return app.openapi_schema
-
-    app.openapi = document  # type: ignore[method-assign]

@@ -6,29 +6,18 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from starlette.responses import Response
 
+from meshcore.errors import BadPayloadError
 from meshcore.flows import FlowError, flow_from
 from meshcore.protocol.catalogue.records import Flow
 from meshcore.web import refusals, values
 from meshcore.web.interface import Catalogue, Site
-from meshcore.web.refusals import Refusal
-from meshcore.web.shapes import Registered, Registration
-from meshcore.web.values import JSON, JsonResponse, iso
+from meshcore.web.shapes import HttpUrl, Message, Registered, Registration
+from meshcore.web.values import JsonResponse, iso
 
 _SHOWN_MAX = 200  # characters of a URL in a message
-_MESSAGE = {JSON: {"schema": {"$ref": "#/components/schemas/Message"}}}
-_ANSWERS: dict[str, Any] = {
-    "response_model": None,
-    "responses": {200: {"description": "What this registry has to tell", "content": _MESSAGE}},
-}
-_ASKS: dict[str, Any] = {
-    **_ANSWERS,
-    "openapi_extra": {"requestBody": {"required": True, "content": _MESSAGE}},
-}
-# What a message over HTTP may leave out.
-_DEFAULTS: dict[str, Any] = {"mesh": "", "life": 0, "organization": ""}
 
 
 def routes(site: Site, guarded: dict[str, Any]) -> APIRouter:
@@ -41,43 +30,37 @@ def routes(site: Site, guarded: dict[str, Any]) -> APIRouter:
         """A program outside the mesh offers exactly these flows, until its `ttl` is over."""
         return JsonResponse(_register(catalogue, body))
 
-    @router.post("/connect", **_ASKS)
-    async def connect(request: Request) -> Response:
+    @router.post("/connect", response_model=Message)
+    async def connect(message: Message) -> Response:
         """A registry outside the mesh exchanges with this one from now on."""
-        return JsonResponse(_exchange(catalogue, "connect", await _body(request)))
+        return _exchange(catalogue, "connect", message)
 
-    @router.post("/update", **_ASKS)
-    async def update(request: Request) -> Response:
+    @router.post("/update", response_model=Message)
+    async def update(message: Message) -> Response:
         """What has changed at a registry outside the mesh, or what it wants to know."""
-        return JsonResponse(_exchange(catalogue, "update", await _body(request)))
+        return _exchange(catalogue, "update", message)
 
-    @router.delete("/connect", **_ANSWERS)
+    @router.delete("/connect", response_model=Message)
     async def disconnect(
-        url: Annotated[str, Query(description="where the one that ends it is reached")],
+        url: Annotated[HttpUrl, Query(description="where the one that ends it is reached")],
     ) -> Response:
         """A registry outside the mesh exchanges with this one no more."""
         said = {"url": url, "feed": False, "nodes": []}
-        return JsonResponse(_exchange(catalogue, "disconnect", said))
+        return _exchange(catalogue, "disconnect", Message.model_validate(said))
 
     return router
 
 
-async def _body(request: Request) -> Any:
-    try:
-        return json.loads(await request.body())
-    except json.JSONDecodeError as error:
-        text = f"the body is not JSON: {error.msg} (character {error.pos})"
-        raise Refusal(400, text, field="body") from None
-    except (ValueError, RecursionError):  # not UTF-8, digits without end, brackets in brackets
-        raise Refusal(400, "the body is not JSON that can be read", field="body") from None
-
-
-def _exchange(catalogue: Catalogue, kind: str, said: Any) -> dict[str, Any]:
+def _exchange(catalogue: Catalogue, kind: str, message: Message) -> Response:
     if not catalogue.registry:
         raise refusals.no_registry()
-    if not isinstance(said, dict):
-        raise Refusal(422, "body: it must be an object", field="body")
-    return catalogue.exchange(kind, {**_DEFAULTS, **said})
+    try:
+        return JsonResponse(catalogue.exchange(kind, message.model_dump()))
+    except BadPayloadError as error:  # every field is right, but they contradict each other
+        refusal = refusals.of(error)
+        assert refusal is not None
+        refusal.status = 409
+        raise refusal from None
 
 
 def _register(catalogue: Catalogue, body: Registration) -> dict[str, Any]:

@@ -59,8 +59,8 @@ class Guard:
                 await self._serve(scope, receive, answer)
         except asyncio.CancelledError:  # the server stops and has waited long enough
             if not answer.begun:
-                refusal = Refusal(503, "this node stops", name="ClosedError")
-                await _respond(refusal, scope, receive, answer)
+                stopping = Refusal(503, "this node stops", name="ClosedError")
+                await _respond(stopping, scope, receive, answer)
         except Exception as error:
             refusal = refusals.of(error)
             if isinstance(error, TimeoutError):

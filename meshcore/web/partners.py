@@ -205,7 +205,7 @@ def _refused(target: _Target, response: httpx.Response, value: Any) -> MeshError
         return AccessDeniedError(text)
     if status in (404, 405):
         return UnreachableError(text if said else f"{target.base} is no registry (HTTP {status})")
-    if status in (400, 413, 415, 422):
+    if status in (400, 409, 413, 415, 422):
         return BadPayloadError(text)
     if status in (429, 503):
         return BusyError(text)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BeforeValidator, WithJsonSchema
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from meshcore.web import refusals, values
 from meshcore.web.interface import Site
@@ -16,7 +16,9 @@ from meshcore.web.values import JsonResponse
 
 P_MAX = 10**9
 PP_MAX = 1000
-HTML = "text/html"
+_OR_A_PAGE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/html": {"schema": {"type": "string"}}}}
+}
 
 
 def _or(default: int) -> Any:
@@ -30,7 +32,14 @@ def _number(minimum: int, maximum: int) -> Any:
 
 
 Q = Annotated[str, Query(description='such as `organization == "acme" & @tag("gpu")`, or words')]
-By = Annotated[str, Query(description="such as `name,modified:d`")]
+_KEY = f"({'|'.join(Item.model_fields)})(:[ad])?"
+By = Annotated[
+    str,
+    Query(
+        description="columns to sort by, such as `name,modified:d` (a: ascending, d: descending)",
+        json_schema_extra={"pattern": f"^({_KEY}(,{_KEY})*)?$"},  # the catalogue says what is wrong
+    ),
+]
 P = Annotated[int, _or(0), Query(ge=0, le=P_MAX, description="the page, from 0"), _number(0, P_MAX)]
 Pp = Annotated[int, _or(PP), Query(ge=1, le=PP_MAX, description="items"), _number(1, PP_MAX)]
 Format = Annotated[
@@ -68,11 +77,11 @@ def routes(site: Site, pages: Pages, guarded: dict[str, Any]) -> APIRouter:
     router = APIRouter()
     catalogue = site.catalogue
 
-    @router.get("/", response_model=About, tags=["node"])
+    @router.get("/", response_model=About, tags=["node"], responses=_OR_A_PAGE)
     async def about(request: Request, format: Format = "") -> Response:
-        """Who this node is. A browser is led to the page of its catalogue."""
+        """Who this node is; for a browser, the page of its catalogue."""
         if wants_html(request, format):
-            return RedirectResponse("/flows", 303, headers={"Vary": "Accept"})
+            return await pages.flows(await catalogue.flows())
         return JsonResponse(values.about(catalogue.about()), headers={"Vary": "Accept"})
 
     @router.get("/map", response_model=Map, tags=["node"])
@@ -93,12 +102,7 @@ def routes(site: Site, pages: Pages, guarded: dict[str, Any]) -> APIRouter:
         """How many flows there are, by organization, node and tag."""
         return JsonResponse(await catalogue.counts())
 
-    @router.get(
-        "/flows",
-        response_model=Flows,
-        tags=["catalogue"],
-        responses={200: {"content": {HTML: {"schema": {"type": "string"}}}}},
-    )
+    @router.get("/flows", response_model=Flows, tags=["catalogue"], responses=_OR_A_PAGE)
     async def flows(
         request: Request, q: Q = "", by: By = "", p: P = 0, pp: Pp = PP, format: Format = ""
     ) -> Response:

@@ -1,18 +1,18 @@
 """The bodies of requests and answers, as the OpenAPI document describes them.
 
-What programs send is checked by these models. What registries send is checked by the catalogue,
-which reads the same messages from the mesh; here it is only described, and the tests hold the
-description and the catalogue to each other.
+What programs and registries send is checked by these models, so that an error names the field. The
+catalogue, which reads the same messages from the mesh, checks what no model can say.
 """
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from meshcore.flows.entry import check_url, without_controls
+from meshcore.flows.entry import without_controls
 from meshcore.protocol.catalogue.messages import AGE_MAX, FLOWS_MAX, NODES_MAX, NUMBER_MAX
 from meshcore.protocol.catalogue.records import (
     AUTHOR_MAX,
@@ -111,13 +111,30 @@ class Registered(About):
     )
 
 
+_URL = re.compile(
+    r"^[A-Za-z][A-Za-z0-9+.-]*://"
+    r"([A-Za-z0-9_][A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+    r"([/?#][A-Za-z0-9._~!$&'()*+,;=:@%/?#-]*)?$"
+)
+
+
+def _url(text: str) -> str:
+    # Not by the rules of flows: nobody follows it, and a rule that is a pattern can be published.
+    if not _URL.fullmatch(text):
+        raise ValueError("it must be a URL such as https://HOST:PORT/…, without user and password")
+    return text
+
+
+_PLAIN = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
+
+
 def _plain(text: str) -> str:
     if without_controls(text) != text:
         raise ValueError("it must not contain line breaks or other control characters")
     return text
 
 
-_FLOW = {
+_FLOW: dict[str, Any] = {
     "type": "object",
     "properties": {
         "url": {"type": "string", "maxLength": URL_MAX, "examples": ["https://a.example/ocr"]},
@@ -131,7 +148,7 @@ _FLOW = {
         },
     },
 }
-_FLOWS = {
+_FLOWS: dict[str, Any] = {
     "description": "A list of flows, or an object of them by URL. A flow that cannot be used is"
     " refused in a message of its own; the rest is registered.",
     "anyOf": [
@@ -160,10 +177,14 @@ class Registration(BaseModel):
         }
     )
 
-    url: Annotated[str, AfterValidator(check_url)] = Field(
-        min_length=1, max_length=URL_MAX, description="of the program, which it is known by"
+    url: Annotated[str, AfterValidator(_url)] = Field(
+        max_length=URL_MAX,
+        description="of the program, which it is known by",
+        json_schema_extra={"pattern": _URL.pattern},
     )
-    organization: Annotated[str, AfterValidator(_plain)] = Field("", max_length=ORGANIZATION_MAX)
+    organization: Annotated[str, AfterValidator(_plain)] = Field(
+        "", max_length=ORGANIZATION_MAX, json_schema_extra={"pattern": _PLAIN}
+    )
     flows: Annotated[
         Annotated[list[Any], Field(max_length=REGISTERED_MAX)]
         | Annotated[dict[str, Any], Field(max_length=REGISTERED_MAX)],
@@ -178,21 +199,33 @@ class Registration(BaseModel):
     )
 
 
-Number = Annotated[int, Field(ge=0, le=NUMBER_MAX)]
+def _whole(value: Any) -> Any:
+    """JSON has one kind of numbers: 7.0 is 7."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-class Change(BaseModel):
+Number = Annotated[int, Field(ge=0, le=NUMBER_MAX), BeforeValidator(_whole)]
+HttpUrl = Annotated[str, Field(max_length=URL_MAX, pattern="^https?://")]
+
+
+class Told(BaseModel):
+    """A part of what registries tell each other: nothing is taken for something else."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class Change(Told):
     url: str = Field(min_length=1, max_length=URL_MAX)
     name: str = Field(max_length=NAME_MAX)
     description: str = Field(max_length=DESCRIPTION_MAX)
     author: str = Field(max_length=AUTHOR_MAX)
     tags: list[Annotated[str, Field(min_length=1, max_length=TAG_MAX)]] = Field(max_length=TAGS_MAX)
-    kind: Annotated[str, WithJsonSchema({"type": "string", "enum": ["flow", "action"]})] = "flow"
+    kind: Literal["flow", "action"] = "flow"
     version: Number
     deleted: bool
 
 
-class NodeEntry(BaseModel):
+class NodeEntry(Told):
     """How much the sender holds of a node, or (with flows) what has changed there."""
 
     mesh: str = Field(max_length=64)
@@ -202,19 +235,24 @@ class NodeEntry(BaseModel):
     version: Number
     complete: bool = Field(description="whether that is all that there is up to `version`")
     alive: bool
-    age: float = Field(0, ge=0, le=AGE_MAX, description="seconds since it was heard of, if not")
+    age: float = Field(
+        0,
+        ge=0,
+        le=AGE_MAX,
+        allow_inf_nan=False,
+        description="seconds since it was heard of, if not",
+    )
     since: Number = Field(0, description="the flows are the changes after this version")
     flows: list[Change] | None = Field(
         None, max_length=FLOWS_MAX, description="their versions rise from `since` to `version`"
     )
+    refused: bool = Field(False, description="the sender does not take this node from us")
 
 
-class Message(BaseModel):
+class Message(Told):
     """What one registry tells another."""
 
-    url: Annotated[str, WithJsonSchema({"type": "string", "pattern": "^https?://[^/]+"})] = Field(
-        max_length=URL_MAX, description="where the sender is reached"
-    )
+    url: HttpUrl = Field(description="where the sender is reached")
     organization: str = Field("", max_length=ORGANIZATION_MAX)
     feed: bool = Field(description="whether the sender passes on what others told it")
     mesh: str = Field("", max_length=64, description="the mesh of the sender")

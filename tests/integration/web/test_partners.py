@@ -173,7 +173,7 @@ def test_what_the_other_side_finds_wrong_is_told_in_its_words() -> None:
         made = site(http="127.0.0.1:0")
         made.catalogue.failure = BadPayloadError("nodes[0].age must be a number")
         async with registry(made) as url:
-            with pytest.raises(BadPayloadError, match=r"nodes\[0\].age must.* \(HTTP 422\)"):
+            with pytest.raises(BadPayloadError, match=r"nodes\[0\].age must.* \(HTTP 409\)"):
                 await Partners(None).carry(url, "connect", MESSAGE)
 
     run(scenario)

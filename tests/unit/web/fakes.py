@@ -12,6 +12,7 @@ import httpx
 from starlette.types import ASGIApp
 
 from meshcore.errors import BadPayloadError
+from meshcore.protocol.catalogue.messages import BadMessageError, decode
 from meshcore.urls import parse_url
 from meshcore.web.access import Access
 from meshcore.web.app import make_app
@@ -55,8 +56,8 @@ class FakeCatalogue:
     async def flows(self, q: str = "", *, by: str = "", p: int = 0, pp: int = 10) -> dict[str, Any]:
         self._fail()
         self.asked.append({"q": q, "by": by, "p": p, "pp": pp})
-        column, _, way = by.partition(":")
-        if column and column not in COLUMNS:
+        column, _, way = by.partition(",")[0].partition(":")
+        if by and not {key.partition(":")[0] for key in by.split(",")} <= set(COLUMNS):
             raise BadPayloadError(f"by: there is no column {column!r}; did you mean name?")
         found = [item for item in self.items if _fits(item, q)]
         found.sort(key=lambda item: str(item[column or "name"]), reverse=way == "d")
@@ -114,6 +115,10 @@ class FakeCatalogue:
 
     def exchange(self, kind: str, message: object) -> dict[str, Any]:
         self._fail()
+        try:
+            decode(message)
+        except BadMessageError as error:
+            raise BadPayloadError(str(error)) from None
         self.exchanged.append((kind, message))
         own = {"url": BASE, "mesh": "mesh", "life": 7, "organization": "acme"}
         return {**own, "feed": True, "nodes": []}

@@ -166,10 +166,59 @@ def test_a_registry_disconnects() -> None:
 
 def test_what_the_catalogue_refuses_names_the_field() -> None:
     made = site()
-    made.catalogue.failure = BadPayloadError("nodes[3].age = 'x' must be a number of seconds")
+    made.catalogue.failure = BadPayloadError("nodes[3].flows must have versions that rise")
     response = send(made, "/update", MESSAGE)
-    assert response.status_code == 422
-    assert response.json()["error"]["field"] == "nodes[3].age"
+    assert response.status_code == 409
+    assert response.json()["error"] == {
+        "name": "BadPayloadError",
+        "message": "nodes[3].flows must have versions that rise",
+        "field": "nodes[3].flows",
+    }
+
+
+NODE = {
+    "mesh": "far",
+    "node": "n",
+    "organization": "",
+    "incarnation": 7.0,
+    "version": 3,
+    "complete": True,
+    "alive": True,
+}
+
+
+def test_whole_numbers_may_be_written_with_a_point_and_unknown_fields_are_passed_over() -> None:
+    made = site()
+    response = send(made, "/update", {**MESSAGE, "nodes": [{**NODE, "more": 1}], "later": 2})
+    assert response.status_code == 200, response.text
+    [entry] = made.catalogue.exchanged[0][1]["nodes"]
+    assert (entry["incarnation"], type(entry["incarnation"])) == (7, int)
+    assert "more" not in entry
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"url": "ftp://x/"}, "url"),
+        ({"url": None}, "url"),
+        ({"feed": "yes"}, "feed"),
+        ({"life": -1}, "life"),
+        ({"life": 1.5}, "life"),
+        ({"life": 2**63}, "life"),
+        ({"life": True}, "life"),
+        ({"nodes": {}}, "nodes"),
+        ({"nodes": [5]}, "nodes[0]"),
+        ({"nodes": [{**NODE, "node": ""}]}, "nodes[0].node"),
+        ({"nodes": [NODE, {**NODE, "age": "x"}]}, "nodes[1].age"),
+        ({"nodes": [{**NODE, "alive": 1}]}, "nodes[0].alive"),
+        ({"nodes": [{**NODE, "flows": [{}]}]}, "nodes[0].flows[0].url"),
+    ],
+)
+def test_what_is_wrong_with_a_message_names_the_field(changes: dict[str, Any], field: str) -> None:
+    made = site()
+    response = send(made, "/connect", {**MESSAGE, **changes})
+    assert (response.status_code, response.json()["error"]["field"]) == (422, field)
+    assert made.catalogue.exchanged == []
 
 
 @pytest.mark.parametrize("path", ["/register", "/connect", "/update"])

@@ -89,13 +89,14 @@ def test_counts_and_health() -> None:
         ("text/html;q=0.2, */*;q=0.1", True),
     ],
 )
-def test_a_browser_is_led_to_the_page(accept: str, to_the_page: bool) -> None:
+def test_a_browser_gets_the_page(accept: str, to_the_page: bool) -> None:
     response = get(site(), "/", Accept=accept)
-    assert response.status_code == (303 if to_the_page else 200)
+    kind = "text/html; charset=utf-8" if to_the_page else "application/json"
+    assert (response.status_code, response.headers["content-type"]) == (200, kind)
     assert response.headers["vary"] == "Accept"
-    if to_the_page:
-        assert response.headers["location"] == "/flows"
-    assert get(site(), "/?format=json", Accept=accept).status_code == 200
+    for format, forced in (("json", "application/json"), ("html", "text/html; charset=utf-8")):
+        response = get(site(), f"/?format={format}", Accept=accept)
+        assert response.headers["content-type"] == forced
 
 
 # -- flows -----------------------------------------------------------------------------------------
