@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from meshcore.flows.entry import without_controls
-from meshcore.protocol.catalogue.messages import AGE_MAX, FLOWS_MAX, NODES_MAX, NUMBER_MAX
+from meshcore.protocol.catalogue.messages import AGE_MAX, FLOWS_MAX, NODES_MAX
 from meshcore.protocol.catalogue.records import (
     AUTHOR_MAX,
     DESCRIPTION_MAX,
@@ -166,6 +166,7 @@ class Registration(BaseModel):
     """A program outside the mesh, and exactly what it offers from now on."""
 
     model_config = ConfigDict(
+        strict=True,
         json_schema_extra={
             "examples": [
                 {
@@ -204,7 +205,10 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Number = Annotated[int, Field(ge=0, le=NUMBER_MAX), BeforeValidator(_whole)]
+# Almost 2^63, and a bound that those can tell, too, who read the numbers of JSON as doubles.
+_NUMBER_MAX = 9 * 10**18
+Number = Annotated[int, Field(ge=0, le=_NUMBER_MAX), BeforeValidator(_whole)]
+AnyNumber = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
 HttpUrl = Annotated[str, Field(max_length=URL_MAX, pattern="^https?://")]
 
 
@@ -256,5 +260,5 @@ class Message(Told):
     organization: str = Field("", max_length=ORGANIZATION_MAX)
     feed: bool = Field(description="whether the sender passes on what others told it")
     mesh: str = Field("", max_length=64, description="the mesh of the sender")
-    life: Number = Field(0, description="another one: the sender has started anew")
+    life: AnyNumber = Field(0, description="another one: the sender has started anew")
     nodes: list[NodeEntry] = Field(max_length=NODES_MAX)
