@@ -56,7 +56,8 @@ MAY_IMPORT: dict[str, str] = {
     "meshcore.connectivity": "errors config host protocol.* runtime router node_info events",
     "meshcore.mastership": "errors connectivity",
     "meshcore.responses": "errors message payload protocol.* runtime",
-    "meshcore.answers": "errors config host protocol.* runtime work router connectivity mastership",
+    "meshcore.answers": "errors config host protocol.* runtime work router connectivity mastership"
+    " catalogue",
     "meshcore.announcing": "config host runtime work",
     "meshcore.catalogue": "errors config paths protocol.* runtime storage work flows router"
     " connectivity",
