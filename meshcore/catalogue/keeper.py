@@ -13,13 +13,20 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from meshcore.protocol.catalogue.effects import Effect, ItemsChanged, OriginChanged, OriginDropped
+from meshcore.protocol.catalogue.effects import (
+    Effect,
+    ItemsChanged,
+    ItemsForgotten,
+    OriginChanged,
+    OriginDropped,
+)
 from meshcore.protocol.catalogue.exchange import CatalogueExchange
 from meshcore.protocol.catalogue.holding import Head, Holding, Item
 from meshcore.protocol.catalogue.records import Origin
 from meshcore.storage.catalogue import (
     CatalogueStore,
     Change,
+    DropFlow,
     DropOrigin,
     PutFlow,
     PutOrigin,
@@ -99,6 +106,8 @@ class Keeper:
             elif isinstance(effect, ItemsChanged):
                 at = time.time() if self._dated else None
                 changes += [self._flow(effect.origin, item, at) for item in effect.items]
+            elif isinstance(effect, ItemsForgotten):
+                changes += [DropFlow(effect.origin, url) for url in effect.urls]
             elif isinstance(effect, OriginDropped):
                 self._heard.pop(effect.origin, None)
                 changes.append(DropOrigin(effect.origin))
