@@ -31,6 +31,7 @@ from meshcore.runtime.driver import Driver
 from meshcore.runtime.explain import explain
 from meshcore.runtime.finding import Finding
 from meshcore.runtime.serving import Serving
+from meshcore.selectors import AttachedPicker, Picker
 from meshcore.transport.transport import Transport
 from meshcore.urls import parse_url
 from meshcore.work.executor import Executor
@@ -65,6 +66,8 @@ class Node:
         self.connectivity = Connectivity(
             self._mesh, self.router, act=self._act, load_of=self._load_of
         )
+        pick_by = AttachedPicker if self.config.ephemeral else Picker
+        self._picker = pick_by(self.node_id, self.router, self.connectivity, self.request)
 
     # Life ------------------------------------------------------------------------------------
 
@@ -122,7 +125,7 @@ class Node:
         )
         self._serving.connect(self._executor)
         driver.connect(self._serving, self._calls)
-        Answers(self, driver, self._serving, self._executor).register()
+        Answers(self, driver, self._serving, self._executor, self._picker).register()
 
     def _new_spool(self) -> Spool:
         if self.config.data_dir is None:

@@ -308,7 +308,7 @@ def test_every_number_is_that_of_the_code(value: str, constant: str) -> None:
 def test_the_directives_of_every_node_are_those_of_the_code() -> None:
     serving = SimpleNamespace(internal={})
     driver = SimpleNamespace(mesh=None, now=lambda: 0.0)
-    Answers(None, driver, serving, None).register()  # type: ignore[arg-type]
+    Answers(None, driver, serving, None, None).register()  # type: ignore[arg-type]
     assert [row[0].strip("`") for row in table(PROTOCOL, "directive")] == list(serving.internal)
 
 
