@@ -163,6 +163,9 @@ _STYLES = {
     "SLOW": "yellow",
     "WARNING": "yellow",
     "DEAD": "red",
+    "online": "green",
+    "stale": "yellow",
+    "offline": "red",
     "up": "green",
     "down": "red",
 }
