@@ -33,6 +33,7 @@ from meshcore.runtime.driver import Driver
 from meshcore.runtime.explain import explain
 from meshcore.runtime.finding import Finding
 from meshcore.runtime.serving import Serving
+from meshcore.selectors import AttachedPicker, Picker
 from meshcore.transport.transport import Transport
 from meshcore.urls import parse_url
 from meshcore.work.executor import Executor
@@ -70,6 +71,8 @@ class Node:
             self._mesh, self.config, request=self.request, fail=self.on_fatal
         )
         self.flows = Offering(self.config.flows, offer=self.catalogue.offer, node_id=self.node_id)
+        pick_by = AttachedPicker if self.config.ephemeral else Picker
+        self._picker = pick_by(self.node_id, self.router, self.connectivity, self.request)
 
     # Life ------------------------------------------------------------------------------------
 
@@ -128,7 +131,7 @@ class Node:
         )
         self._serving.connect(self._executor)
         driver.connect(self._serving, self._calls)
-        Answers(self, driver, self._serving, self._executor).register()
+        Answers(self, driver, self._serving, self._executor, self._picker).register()
         Directives(self.catalogue).register(self._serving.internal)
 
     def _new_spool(self) -> Spool:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from meshcore.errors import ConfigError
 from meshcore.identity import is_node_id
@@ -241,6 +242,26 @@ def _address(spec: Setting, value: object) -> str | None:
     return str(url).removeprefix("tcp://") if str(url.port) == port else None
 
 
+def _web_urls(spec: Setting, value: object) -> tuple[str, ...] | None:
+    urls = _strings(spec, value)
+    return None if urls is None else tuple(dict.fromkeys(_web_url(spec, url) for url in urls))
+
+
+def _web_url(spec: Setting, text: str) -> str:
+    """`https://host:port/path` without a slash at its end: others compare it with their own."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or an address that cannot be
+        usable = False
+    else:
+        usable = usable and not (parts.query or parts.fragment or parts.username is not None)
+    if not usable or not text.isprintable() or " " in text:
+        shown = text if "@" not in text else "…"  # it may hold a password
+        raise ConfigError(f"{spec.key}: {shown!r} must have the form https://HOST[:PORT][/PATH]")
+    return text.rstrip("/")
+
+
 def _costs(spec: Setting, value: object) -> dict[str, int] | None:
     if not isinstance(value, Mapping) or not all(is_node_id(key) for key in value):
         return None
@@ -296,6 +317,7 @@ _KINDS: dict[str, _Kind] = {
     "strings": _Kind("a list of texts", _strings, _parse_list),
     "listen urls": _Kind("a list of addresses", _listen_urls, _parse_list),
     "dial urls": _Kind("a list of addresses", _dial_urls, _parse_list),
+    "web urls": _Kind("a list of http(s) URLs", _web_urls, _parse_list),
     "networks": _Kind("a list of networks such as 10.0.0.0/8", _networks, _parse_list),
     "address": _Kind("HOST:PORT", _address, str),
     "costs": _Kind("a table of node ids and whole numbers", _costs, _parse_costs),
