@@ -294,6 +294,9 @@ class _Service:
         if "auto_connect" in changed:
             self._node.set_auto_connect(new.auto_connect)
             applied.append("auto_connect")
+        if "registries" in changed:
+            self._node.catalogue.set_registries(new.registries)
+            applied.append("registries")
         if "flows" in changed:  # their sources are read again at every SIGHUP
             applied.append("flows")
         if "log_level" in changed:

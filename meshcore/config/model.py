@@ -124,7 +124,7 @@ class Config:
         " be switched off for the night", unit="seconds", minimum=1, maximum=31_536_000,
     )  # fmt: skip
     registries: Sequence[str] = setting(
-        (), "strings", "registries of other meshes to exchange catalogues with: http(s) URLs",
+        (), "web urls", "registries of other meshes to exchange catalogues with",
         live=True,
     )  # fmt: skip
     http: str | None = setting(

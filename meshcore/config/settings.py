@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from meshcore.errors import ConfigError
 from meshcore.identity import is_node_id
@@ -242,11 +243,29 @@ def _address(spec: Setting, value: object) -> str | None:
     return str(url).removeprefix("tcp://") if str(url.port) == port else None
 
 
-def _web_url(spec: Setting, value: object) -> str | None:
+def _web_urls(spec: Setting, value: object) -> tuple[str, ...] | None:
+    urls = _strings(spec, value)
+    return None if urls is None else tuple(dict.fromkeys(_web_url(spec, url) for url in urls))
+
+
+def _web_url(spec: Setting, text: str) -> str:
+    """`https://host:port/path` without a slash at its end: others compare it with their own."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or an address that cannot be
+        usable = False
+    else:
+        usable = usable and not (parts.query or parts.fragment or parts.username is not None)
+    if not usable or not text.isprintable() or " " in text:
+        shown = text if "@" not in text else "…"  # it may hold a password
+        raise ConfigError(f"{spec.key}: {shown!r} must have the form https://HOST[:PORT][/PATH]")
+    return text.rstrip("/")
+
+
+def _one_web_url(spec: Setting, value: object) -> str | None:
     text = _text(spec, value)
-    if text is None or not re.match(r"https?://[^/?#@\s]+(/[^?#\s]*)?\Z", text):
-        return None
-    return text
+    return None if text is None else _web_url(spec, text)
 
 
 def _costs(spec: Setting, value: object) -> dict[str, int] | None:
@@ -304,9 +323,10 @@ _KINDS: dict[str, _Kind] = {
     "strings": _Kind("a list of texts", _strings, _parse_list),
     "listen urls": _Kind("a list of addresses", _listen_urls, _parse_list),
     "dial urls": _Kind("a list of addresses", _dial_urls, _parse_list),
+    "web urls": _Kind("a list of http(s) URLs", _web_urls, _parse_list),
     "networks": _Kind("a list of networks such as 10.0.0.0/8", _networks, _parse_list),
     "address": _Kind("HOST:PORT", _address, str),
-    "web url": _Kind("http://HOST… or https://HOST…", _web_url, str),
+    "web url": _Kind("http://HOST… or https://HOST…", _one_web_url, str),
     "costs": _Kind("a table of node ids and whole numbers", _costs, _parse_costs),
     "sections": _Kind("a table of tables, one for each plugin", _sections, _no_text),
 }

@@ -17,8 +17,10 @@ from meshcore.flows.entry import FlowError, flow_from
 from meshcore.flows.loading import Loaded, load, load_aside
 from meshcore.flows.offering import Offering
 from meshcore.flows.sources import Problem
+from meshcore.protocol.catalogue.records import Flow
 
 __all__ = [
+    "Flow",
     "FlowError",
     "Loaded",
     "Offering",

@@ -55,14 +55,15 @@ MAY_IMPORT: dict[str, str] = {
     "meshcore.events": "node_info protocol.view",
     "meshcore.connectivity": "errors config host protocol.* runtime router node_info events",
     "meshcore.mastership": "errors connectivity",
-    "meshcore.responses": "errors message payload protocol.* runtime",
-    "meshcore.answers": "errors config host protocol.* runtime work router connectivity mastership",
+    "meshcore.responses": "errors message payload protocol.* runtime selectors",
+    "meshcore.answers": "errors identity config host protocol.* runtime work router connectivity"
+    " mastership selectors catalogue",
     "meshcore.announcing": "config host runtime work",
     "meshcore.catalogue": "errors config paths protocol.* runtime storage work flows router"
     " connectivity",
     "meshcore.selectors": "errors protocol.view router connectivity",
     "meshcore.node": "errors identity urls paths config host payload message protocol.* transport"
-    " runtime work router connectivity answers announcing catalogue flows",
+    " runtime work router connectivity answers announcing catalogue flows selectors",
     "meshcore.controller": "errors identity urls config payload message protocol.* runtime work"
     " router connectivity mastership responses node selectors",
     "meshcore.service": "errors identity config payload message protocol.view runtime work node"

@@ -161,7 +161,8 @@ def test_every_flag_that_is_named_is_some_command_s() -> None:
     known = {"--help", "--version"} | SCRIPT_FLAGS
     for name in COMMANDS:
         command = cli.get_command(click.Context(cli), name)  # type: ignore[attr-defined]
-        known |= {option for each in command.params for option in each.opts}
+        for one in (command, *getattr(command, "commands", {}).values()):
+            known |= {option for each in one.params for option in each.opts}
     for path in DOCUMENTS:
         flags = {flag for span in spans(prose(path)) for flag in re.findall(r"--[a-z-]+", span)}
         assert flags <= known, path
@@ -308,7 +309,7 @@ def test_every_number_is_that_of_the_code(value: str, constant: str) -> None:
 def test_the_directives_of_every_node_are_those_of_the_code() -> None:
     serving = SimpleNamespace(internal={})
     driver = SimpleNamespace(mesh=None, now=lambda: 0.0)
-    Answers(None, driver, serving, None).register()  # type: ignore[arg-type]
+    Answers(None, driver, serving, None, None).register()  # type: ignore[arg-type]
     assert [row[0].strip("`") for row in table(PROTOCOL, "directive")] == list(serving.internal)
 
 

@@ -63,7 +63,7 @@ def test_what_is_installed_is_what_is_imported() -> None:
     """Every package that the source imports is declared, and the other way round."""
     from tests.unit.test_architecture import THIRD_PARTY
 
-    names = {"pyzmq": "zmq"}
+    names = {"pyzmq": "zmq", "pyyaml": "yaml"}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     items = list(project["dependencies"])
     for extra, more in project["optional-dependencies"].items():

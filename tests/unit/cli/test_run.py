@@ -61,6 +61,8 @@ class FakeNode:
         self.peers = list(config.peers)
         self.timings: dict[str, float] = {}
         self.flows = FakeFlows(list(config.flows))
+        self.registries = list(config.registries)
+        self.catalogue = SimpleNamespace(set_registries=self._set_registries)
         self.told: Callable[[Any], None] | None = None
         self.changed: Callable[[Any], None] | None = None
         self.stepped: Callable[[Any], None] | None = None
@@ -77,6 +79,9 @@ class FakeNode:
 
     def _set_timings(self, **timings: float) -> None:
         self.timings = timings
+
+    def _set_registries(self, urls: Any) -> None:
+        self.registries = list(urls)
 
     def add_peer(self, url: str) -> None:
         self.peers.append(url)
@@ -394,6 +399,24 @@ def test_sighup_reads_the_sources_again_also_where_the_setting_is_the_same(
     assert FakeNode.made[0].flows.loads == [[f"{here}/2.toml"], [f"{here}/3-2.toml"], []]
     applied = [e["applied"] for e in told if e["event"] == "configuration"]
     assert applied == [[], ["flows"], [], ["flows"], []]
+
+
+def test_sighup_changes_the_registries_to_exchange_with(
+    script: Any, run: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('registry = true\nregistries = ["https://b.example"]\n')
+
+    def edit(node: FakeNode) -> None:
+        assert node.registries == ["https://b.example"]
+        file.write_text('registry = true\nregistries = ["https://c.example/"]\n')
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    script.extend([edit, send_signal(signal.SIGTERM)])
+    done = run("run", "--id", "alpha", "--config", str(file), "--json")
+    [told] = [each for each in events(done.out) if each["event"] == "configuration"]
+    assert (told["applied"], told["cannot_change"]) == (["registries"], [])
+    assert FakeNode.made[0].registries == ["https://c.example"]
 
 
 def test_reset_removes_the_catalogue_and_nothing_else(
