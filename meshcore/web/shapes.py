@@ -175,7 +175,7 @@ class Registration(BaseModel):
                     "flows": [{"url": "https://ocr.example/run", "name": "ocr", "tags": ["text"]}],
                 }
             ]
-        }
+        },
     )
 
     url: Annotated[str, AfterValidator(_url)] = Field(
