@@ -4,9 +4,12 @@ Whoever ends is awaited at all who list its life: each must say DEAD, removed, o
 observer owes that within `dead` and a second, where it has been in touch with a neighbour of the
 dead all that time. Where others were linked to the dead, for all that the observer was told, and
 are out of reach too, silence counts from what is said of them, or from the lost path where nothing
-is: then that comes on top, and where a part of the mesh was away, whose words come late, nothing is
-owed. The other way round, to say DEAD of a running node to which sound links have led for a while
-is a false death, and to bring back a dead life later than that is a resurrection.
+is: then that comes on top. Who was away comes with words that count from when they come, and then
+nothing is owed.
+
+The other way round, to say DEAD of a running node to which sound links have led for a while is a
+false death, and to bring back a dead life later than that is a resurrection. (Where data were lost
+and a clock was set back, a dead life is named, but out of reach, until it is outbid.)
 """
 
 from __future__ import annotations
@@ -100,7 +103,9 @@ class Deaths(Watch):
                 self._heard(process, event.node_id)
             case Restarted():
                 self._heard(process, event.node_id)
-                self._on_return(process, event.node_id, event.life)
+                entry = process.mesh.roster.get(event.node_id)
+                if entry is not None and entry.reachable:
+                    self._on_return(process, event.node_id, event.life)
             case Added():
                 self._on_return(process, event.node_id, event.life)
             case StatusChanged(new=NodeStatus.ALIVE):
@@ -150,10 +155,13 @@ class Deaths(Watch):
             found = reachable(self.world, process, death.at)
             if process not in death.waiting or not all(one in found for one in death.neighbours):
                 continue
+            if not all(one in found for one in self._reporters_of(death.name, process)):
+                continue  # it was away, and its word counts from when it came
             beside = self._out_of_reach_with(death, process, found)
             if (beside or spared) and not self._is_whole(death, found):
                 continue
-            if not spared and not all(self._is_told_of(one, process, found) for one in beside):
+            reporters = [self._reporters_of(one, process) for one in beside]
+            if not spared and not all(any(one in found for one in each) for each in reporters):
                 spare.append(process)
                 continue
             entry = process.mesh.roster.get(death.name)
@@ -179,15 +187,16 @@ class Deaths(Watch):
             and processes.get(edge.neighbour) not in found
         ]
 
-    def _is_told_of(self, name: str, observer: Process, found: dict[Process, None]) -> bool:
-        """Whether anybody in reach has told the observer that its link to this one is lost."""
-        held = [observer.mesh.database.link_state(one.name) for one in found]
-        return any(
-            edge.neighbour == name and edge.state is EdgeState.DOWN
-            for said in held
-            if said is not None
+    def _reporters_of(self, name: str, observer: Process) -> list[Process | None]:
+        """Who has told the observer that its link to this node is lost."""
+        database = observer.mesh.database
+        return [
+            self.world.processes.get(origin)
+            for origin in database.origins()
+            if (said := database.link_state(origin)) is not None
             for edge in said.edges
-        )
+            if edge.neighbour == name and edge.state is EdgeState.DOWN
+        ]
 
     def _is_whole(self, death: Death, found: dict[Process, None]) -> bool:
         """Whether no part of the mesh has been away since."""
