@@ -138,9 +138,7 @@ class Liveness(RuleBasedStateMachine):
     def link_up(self, node, interval, life):
         link = self.links.get(node)
         takes_over = link is not None and link.down is None and link.life == life
-        if takes_over:  # no sign of life
-            link.beats.append((interval, link.beats[-1][1]))
-        else:
+        if not takes_over:  # otherwise it is no sign of life
             self.links[node] = Link(self.now, interval, life)
         self.perform(
             self.detector.on_link_up(

@@ -131,7 +131,7 @@ class Detector:
         """
         old = self._peers.get(node_id)
         if old is not None and old.linked and old.life == life:
-            old.incarnation, old.urls, old.interval = incarnation, tuple(urls), interval
+            old.incarnation, old.urls = incarnation, tuple(urls)
             return []
         peer = _Peer(node_id, incarnation, life, tuple(urls), interval, heard_at=now)
         self._peers[node_id] = peer
