@@ -4,8 +4,8 @@ Whoever ends is awaited at all who list its life: each must say DEAD, removed, o
 observer owes that within `dead` and a second, where it has been in touch with a neighbour of the
 dead all that time. Where others were linked to the dead, for all that the observer was told, and
 are out of reach too, silence counts from what is said of them, or from the lost path where nothing
-is: then that comes on top. Who was away comes with words that count from when they come, and then
-nothing is owed.
+is, nor can be, for the life that ended has not said a word: then that comes on top. Who was away
+comes with words that count from when they come, and then nothing is owed.
 
 The other way round, to say DEAD of a running node to which sound links have led for a while is a
 false death, and to bring back a dead life later than that is a resurrection. (Where data were lost
@@ -161,7 +161,10 @@ class Deaths(Watch):
             if (beside or spared) and not self._is_whole(death, found):
                 continue
             reporters = [self._reporters_of(one, process) for one in beside]
-            if not spared and not all(any(one in found for one in each) for each in reporters):
+            said = process.mesh.database.link_state(death.name)
+            is_known = said is not None and said.life == death.life  # else no report counts
+            is_told = all(any(one in found for one in each) for each in reporters)
+            if not spared and not (is_known and is_told):
                 spare.append(process)
                 continue
             entry = process.mesh.roster.get(death.name)
