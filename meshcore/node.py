@@ -58,6 +58,7 @@ class Node:
         self._background = Background()
         self._driver: Driver | None = None
         self._data_dir: DataDir | None = None
+        self._web: Any = None  # a meshcore.web.server.WebServer, where there is one
         self._closed: asyncio.Event | None = None
         self._stopping: asyncio.Task[None] | None = None
         for plugin in self.config.plugins:
@@ -96,6 +97,7 @@ class Node:
             self._assemble(loop)
             await self.flows.load()
             self.catalogue.start(self.config.data_dir)
+            await self._start_web()
             for url in self._listen:
                 self._bind(url)
             self._announce()
@@ -109,12 +111,19 @@ class Node:
         driver.flush()
         self._background.start()
 
+    async def _start_web(self) -> None:
+        if self.config.http is not None:
+            from meshcore.web import open_web  # an extra, and slow to load
+
+            self._web = open_web(self)
+            await self._web.start()
+
     def _assemble(self, loop: asyncio.AbstractEventLoop) -> None:
         driver = Driver(loop, self._mesh, owner=self, make_transport=Transport)
         self._driver = driver
         self._announcing = Announcing(self.config, self._registry, driver)
         self._finding = Finding(driver, self.config)
-        self._spool = self._new_spool()
+        self._spool = Spool.of_node(self.config.data_dir, self.config.spool_bytes_max)
         self._serving = Serving(driver, spool=self._spool)
         self._calls = Calls(driver, spool=self._spool, explain=partial(explain, self._mesh))
         self._executor = Executor(
@@ -133,15 +142,6 @@ class Node:
         driver.connect(self._serving, self._calls)
         Answers(self, driver, self._serving, self._executor, self._picker).register()
         Directives(self.catalogue).register(self._serving.internal)
-
-    def _new_spool(self) -> Spool:
-        if self.config.data_dir is None:
-            return Spool(bytes_max=self.config.spool_bytes_max)
-        directory = self.config.data_dir / "spool"
-        directory.mkdir(mode=0o700, exist_ok=True)
-        spool = Spool(bytes_max=self.config.spool_bytes_max, directory=directory)
-        spool.purge()  # what a killed process left behind; the lock says that it is over
-        return spool
 
     async def stop(self, *, grace: float | None = None) -> None:
         """Leave the mesh in good order; a second call waits for the first.
@@ -177,6 +177,8 @@ class Node:
     async def _release(self) -> None:
         driver, self._driver = self._driver, None
         if driver is not None:
+            if self._web is not None:
+                await self._web.stop()
             await self.catalogue.close()
             await self._finding.close()
             await driver.close(linger=0.3)
@@ -270,6 +272,11 @@ class Node:
         if self._driver is not None:
             self._announcing.tell_details()
             self.catalogue.set_actions(self._registry.capabilities())
+
+    @property
+    def http_url(self) -> str | None:
+        """Where the catalogue is served over HTTP; None where it is not."""
+        return None if self._web is None else self._web.url
 
     @property
     def links(self) -> list[Link]:

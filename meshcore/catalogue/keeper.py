@@ -92,19 +92,20 @@ class Keeper:
             self._heard[put.origin] = heard
             self._exchange.shelf.restore(holding, max(0.0, wall - heard), now)
             if holding.stale:
-                stale.append(self._origin(holding))
+                stale.append(self._origin(holding, wall))
         self.store.submit(stale)
 
     def perform(self, effects: Iterable[Effect]) -> None:
         """Write what has changed."""
         changes: list[Change] = []
+        wall = time.time()
         for effect in effects:
             if isinstance(effect, OriginChanged):
                 held = self._holdings.get(effect.origin)
                 if held is not None:
-                    changes.append(self._origin(held))
+                    changes.append(self._origin(held, wall))
             elif isinstance(effect, ItemsChanged):
-                at = time.time() if self._dated else None
+                at = wall if self._dated else None
                 changes += [self._flow(effect.origin, item, at) for item in effect.items]
             elif isinstance(effect, ItemsForgotten):
                 changes += [DropFlow(effect.origin, url) for url in effect.urls]
@@ -134,8 +135,7 @@ class Keeper:
         """When an origin was last known to live, in Unix seconds."""
         return self._heard.get(origin)
 
-    def _origin(self, held: Holding) -> PutOrigin:
-        wall = time.time()
+    def _origin(self, held: Holding, wall: float) -> PutOrigin:
         if held.alive:
             self._heard[held.origin] = wall
         elif not held.stale:

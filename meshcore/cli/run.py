@@ -202,7 +202,7 @@ class _Service:
     def _tell_ready(self) -> None:
         node, local = self._node, self._home.local_url
         listen = [url for url in node.endpoints if url != local]
-        event = {"event": "ready", "node_id": node.node_id, "listen": listen, "http": None}
+        event = {"event": "ready", "node_id": node.node_id, "listen": listen, "http": node.http_url}
         self._tell({**event, "socket": local, "pid": os.getpid()}, ready_text(node, listen))
 
     def _on_change(self, change: Any) -> None:
@@ -329,6 +329,8 @@ def ready_text(node: Node, listen: list[str]) -> str:
         lines.append(f"  to join it  meshctl run --peer {_dialable(listen[0])}")
     else:
         lines.append("  listens nowhere, it only dials: " + ", ".join(node.config.peers))
+    if node.http_url is not None:
+        lines.append(f"  catalogue   {node.http_url}/flows")
     lines.append(f"  look at it  meshctl status --via {node.node_id}    (Ctrl-C ends it)")
     return "\n".join(lines)
 

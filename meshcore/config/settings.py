@@ -14,7 +14,6 @@ import dataclasses
 import difflib
 import ipaddress
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

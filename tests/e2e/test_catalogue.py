@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import time
 from itertools import combinations
 from typing import Any
@@ -147,3 +148,45 @@ def test_a_registry_killed_at_any_moment_comes_back_with_all_that_it_had() -> No
 async def times(world: World, registry: NodeProcess, column: str) -> dict[str, float]:
     page = await ask(world, registry, "mesh:flows", {"q": 'kind == "flow"', "pp": 1000})
     return {item["url"]: item[column] for item in page["items"]}
+
+
+@pytest.mark.parametrize("topology", ["chain", "ring"])
+def test_registries_of_different_meshes_exchange_over_http(topology: str) -> None:
+    """Each in a mesh of its own, joined by SIGHUP in any order."""
+
+    async def scenario() -> None:
+        async with World() as world:
+            rng = random.Random(topology)
+            registries = []
+            for number in range(4):
+                config = world.directory / f"r{number}.toml"
+                config.write_text(config_of(number, []))
+                arguments = ("--config", str(config))
+                registries.append(
+                    await world.start(f"r{number}", *arguments, listen=(), plugins=())
+                )
+            urls = [registry.lines[0]["http"] for registry in registries]
+            for number, registry in enumerate(registries):
+                await add(world, registry, f"f{number}")
+            for number in rng.sample(range(4), 4):
+                told = [urls[to] for who, to in TOPOLOGIES[topology] if who == number]
+                config = world.directory / f"r{number}.toml"
+                config.write_text(config_of(number, [*told, "http://127.0.0.1:1"][: len(told) + 1]))
+                registries[number].signal(signal.SIGHUP)
+            everything = {f"http://f{number}/": "online" for number in range(4)}
+            took = await all_list(world, registries, everything)
+            assert took < SOON
+            await registries[3].stop()  # the end of the chain: its flows are offline everywhere
+            if topology == "chain":
+                gone = {**everything, "http://f3/": "offline"}
+                await all_list(world, registries[:3], gone)
+
+    asyncio.run(scenario())
+
+
+def config_of(number: int, registries: list[str]) -> str:
+    told = ", ".join(f'"{url}"' for url in registries)
+    return (
+        f'mesh = "m{number}"\nregistry = true\nhttp = "127.0.0.1:0"\n'
+        f'listen = ["tcp://127.0.0.1:0"]\nregistries = [{told}]\n'
+    )

@@ -72,11 +72,15 @@ MAY_IMPORT: dict[str, str] = {
     " controller service protocol.view work catalogue flows selectors",
     "meshcore.__main__": "cli",
     "meshcore.cli": "meshcore errors identity urls paths config payload",
-    "meshcore.web": "meshcore errors identity urls paths config payload catalogue",
+    "meshcore.web": "meshcore errors identity urls paths config payload catalogue flows"
+    " protocol.catalogue",
     "meshcore.plugins": "meshcore errors payload",
 }
 # These parts may also import that, inside functions alone.
-MAY_IMPORT_LATE: dict[str, str] = {"meshcore.cli": "sim runtime web"}
+MAY_IMPORT_LATE: dict[str, str] = {
+    "meshcore.cli": "sim runtime web",
+    "meshcore.node": "web",
+}
 
 # Third-party packages and the parts that may import them: one, behind our own interface.
 THIRD_PARTY: dict[str, tuple[str, ...]] = {
@@ -97,6 +101,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "pydantic": ("meshcore.web",),
     "jinja2": ("meshcore.web",),
     "httpx": ("meshcore.web",),
+    "h11": ("meshcore.web",),
 }
 # Imported where it is needed, inside a function: it costs more than a short command takes.
 LATE_ONLY = ("rich", "matplotlib")
