@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 from meshcore import host
+from meshcore.catalogue import Catalogue
 from meshcore.config import Config
 from meshcore.connectivity import Connectivity
 from meshcore.errors import BadPayloadError, ConfigError, MeshError, UnknownNodeError
@@ -40,6 +41,7 @@ class Asked(Protocol):
     endpoints: list[str]
     router: Router
     connectivity: Connectivity
+    catalogue: Catalogue
 
     async def request(
         self, recipient: str, directive: str, payload: Any, *, timeout: float | None
@@ -295,6 +297,7 @@ class Answers:
                 "queued": self._executor.queued,
                 "max_workers": node.config.max_workers,
             },
+            "catalogue": node.catalogue.stats(),
             "channels": stats["channels"],
             "streams": stats["calls_in"] + stats["calls_out"],
             "forwarded": mesh.forwarding.forwarded,

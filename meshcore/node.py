@@ -16,6 +16,8 @@ from typing import Any, Self, TypeVar
 
 from meshcore.announcing import Announcing
 from meshcore.answers import Answers
+from meshcore.catalogue import Catalogue
+from meshcore.catalogue.directives import Directives
 from meshcore.config import Config
 from meshcore.connectivity import Connectivity
 from meshcore.errors import ClosedError, ConfigError, MeshError
@@ -60,12 +62,15 @@ class Node:
         self._stopping: asyncio.Task[None] | None = None
         for plugin in self.config.plugins:
             self._registry.add_plugin(plugin)
-        self.flows = Offering(self.config.flows, offer=lambda _: None, node_id=self.node_id)
         self._mesh = new_core(self.config)
         self.router = Router(self._mesh)
         self.connectivity = Connectivity(
             self._mesh, self.router, act=self._act, load_of=self._load_of
         )
+        self.catalogue = Catalogue(
+            self._mesh, self.config, request=self.request, fail=self.on_fatal
+        )
+        self.flows = Offering(self.config.flows, offer=self.catalogue.offer, node_id=self.node_id)
         pick_by = AttachedPicker if self.config.ephemeral else Picker
         self._picker = pick_by(self.node_id, self.router, self.connectivity, self.request)
 
@@ -90,6 +95,7 @@ class Node:
                 self._mesh.set_incarnation(number, time.monotonic())
             self._assemble(loop)
             await self.flows.load()
+            self.catalogue.start(self.config.data_dir)
             for url in self._listen:
                 self._bind(url)
             self._announce()
@@ -126,6 +132,7 @@ class Node:
         self._serving.connect(self._executor)
         driver.connect(self._serving, self._calls)
         Answers(self, driver, self._serving, self._executor, self._picker).register()
+        Directives(self.catalogue).register(self._serving.internal)
 
     def _new_spool(self) -> Spool:
         if self.config.data_dir is None:
@@ -170,6 +177,7 @@ class Node:
     async def _release(self) -> None:
         driver, self._driver = self._driver, None
         if driver is not None:
+            await self.catalogue.close()
             await self._finding.close()
             await driver.close(linger=0.3)
             self._serving.close()
@@ -261,6 +269,7 @@ class Node:
     def _tell_details(self) -> None:
         if self._driver is not None:
             self._announcing.tell_details()
+            self.catalogue.set_actions(self._registry.capabilities())
 
     @property
     def links(self) -> list[Link]:
@@ -290,6 +299,7 @@ class Node:
 
     def on_event(self, event: Any) -> None:
         self.connectivity.dispatch(event)
+        self.catalogue.dispatch(event)
 
     def on_fatal(self, reason: str) -> None:
         _LOG.error("%s: %s", self.node_id, reason)
@@ -319,6 +329,7 @@ class Node:
         if self._data_dir is not None:
             number = self._data_dir.next_incarnation(at_least=number)
         self._mesh.set_incarnation(number, driver.now())
+        self.catalogue.take_incarnation()
 
     def _act(self, method: Callable[..., None], *arguments: Any) -> None:
         """Have the core do something now, also before the start, and send what follows."""

@@ -57,7 +57,7 @@ MAY_IMPORT: dict[str, str] = {
     "meshcore.mastership": "errors connectivity",
     "meshcore.responses": "errors message payload protocol.* runtime selectors",
     "meshcore.answers": "errors identity config host protocol.* runtime work router connectivity"
-    " mastership selectors",
+    " mastership selectors catalogue",
     "meshcore.announcing": "config host runtime work",
     "meshcore.catalogue": "errors config paths protocol.* runtime storage work flows router"
     " connectivity",

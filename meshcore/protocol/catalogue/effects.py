@@ -38,11 +38,19 @@ class ItemsChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemsForgotten:
+    """These flows of an origin were deleted a life ago: nothing needs to be known of them."""
+
+    origin: Origin
+    urls: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class OriginDropped:
     """Nobody has heard of an origin for so long that it is forgotten."""
 
     origin: Origin
 
 
-Effect: TypeAlias = Ask | OriginChanged | ItemsChanged | OriginDropped
-Change: TypeAlias = OriginChanged | ItemsChanged | OriginDropped
+Effect: TypeAlias = Ask | OriginChanged | ItemsChanged | ItemsForgotten | OriginDropped
+Change: TypeAlias = OriginChanged | ItemsChanged | ItemsForgotten | OriginDropped

@@ -78,6 +78,7 @@ class Holding:
     stale: bool = False
     direct: bool = False
     source: str | None = None
+    forgotten: list[str] = field(default_factory=list)  # urls, until the shelf has told it
     _ordered: tuple[Head, list[Item]] | None = None  # for whoever needs more than the last few
 
     def take(self, delta: Delta) -> list[Item] | None:
@@ -97,16 +98,27 @@ class Holding:
             self.items[flow.url] = item
             changed.append(item)
         self.head = told
-        if told.complete:
+        if told.complete and (new_life or not ours.complete):
             changed += self._bury(told.incarnation)
         return changed
 
     def _bury(self, incarnation: int) -> list[Item]:
-        """Forget what only an older life offered, now that all of this one is known."""
+        """Delete what only an older life offered, now that all of this one is known.
+
+        It is remembered for one life more, because it may come back; what was deleted already is
+        forgotten.
+        """
         old = [item for item in self.items.values() if item.incarnation < incarnation]
+        kept: dict[str, Item] = {}
         for item in old:
             del self.items[item.flow.url]
-        return [item._replace(deleted=True) for item in old if not item.deleted]
+            if item.deleted:
+                self.forgotten.append(item.flow.url)
+            else:
+                kept[item.flow.url] = item._replace(deleted=True)
+        if kept:
+            self.items = {**kept, **self.items}
+        return list(kept.values())
 
     def delta_after(self, known: Head, budget: int) -> Delta:
         """The next changes for somebody who holds `known`, in about `budget` bytes at most."""
@@ -148,7 +160,9 @@ class Holding:
         order = [(item.incarnation, item.version) for item in self.items.values()]
         assert order == sorted(order), self.origin
         assert not order or order[-1] <= (self.head.incarnation, self.head.version), self.origin
-        assert not self.head.complete or not order or order[0][0] == self.head.incarnation
+        for item in self.items.values():
+            old = item.incarnation < self.head.incarnation
+            assert item.deleted or not (old and self.head.complete), item
 
 
 def size_of(flow: Flow) -> int:

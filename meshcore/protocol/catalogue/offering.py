@@ -13,6 +13,7 @@ TOMBSTONES_MAX = 10_000
 def begin_life(holding: Holding, incarnation: int) -> list[Item]:
     """All that is offered, anew under a greater incarnation; what was removed is forgotten."""
     offered = [item.flow for item in holding.live_items()]
+    holding.forgotten += [url for url, item in holding.items.items() if item.deleted]
     holding.items = {
         flow.url: Item(incarnation, version, False, flow)
         for version, flow in enumerate(offered, start=1)

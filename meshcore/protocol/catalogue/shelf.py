@@ -16,7 +16,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from meshcore.protocol.catalogue import offering
-from meshcore.protocol.catalogue.effects import Change, ItemsChanged, OriginChanged, OriginDropped
+from meshcore.protocol.catalogue.effects import (
+    Change,
+    ItemsChanged,
+    ItemsForgotten,
+    OriginChanged,
+    OriginDropped,
+)
 from meshcore.protocol.catalogue.holding import NOTHING, Head, Holding, Item
 from meshcore.protocol.catalogue.messages import Entry
 from meshcore.protocol.catalogue.records import Flow, Origin
@@ -132,10 +138,14 @@ class Shelf:
 
     def restore(self, holding: Holding, age: float, now: float) -> None:
         """Take what was kept on disk, `age` seconds after its origin was heard of last."""
-        if holding.origin == self.own or not self.keeps:
+        if not self.keeps:
+            return
+        self.holdings[holding.origin] = holding
+        if holding.origin == self.own:  # what we offered in our last life; `offer` ends the rest
+            holding.alive, holding.stale, holding.direct = True, False, True
+            holding.head = holding.head._replace(complete=True)
             return
         holding.alive, holding.silent_since = False, now - age
-        self.holdings[holding.origin] = holding
         self._arm(holding, now)
 
     # ---- who is there
@@ -219,4 +229,9 @@ class Shelf:
 def _changed(held: Holding, items: Iterable[Item]) -> list[Change]:
     told = tuple(items)
     effects: list[Change] = [OriginChanged(held.origin)]
+    if held.forgotten:
+        back = {item.flow.url for item in told}
+        gone = tuple(url for url in held.forgotten if url not in back)
+        held.forgotten.clear()
+        effects.append(ItemsForgotten(held.origin, gone))
     return [*effects, ItemsChanged(held.origin, told)] if told else effects

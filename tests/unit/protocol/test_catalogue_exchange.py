@@ -90,6 +90,22 @@ def test_a_node_that_restarts_takes_its_old_offers_along() -> None:
     assert registry.listing() == {}
 
 
+def test_what_was_deleted_a_life_ago_is_forgotten() -> None:
+    world = World()
+    registry, node = world.add("r1", registry=True), world.add("n1")
+    held = registry.machine.shelf.holdings
+    for name in ("a", "b", "c", "d"):
+        node.offer(name)
+        world.settle()
+        world.restart(node)
+        world.settle()
+    node.offer("e")
+    world.settle()
+    urls = list(held[Origin("m", "n1")].items)
+    assert urls == ["http://d/", "http://e/"]
+    assert names(registry.listing()) == ["e"]
+
+
 def test_a_registry_that_begins_anew_learns_everything_again_and_of_the_dead_by_others() -> None:
     world = World()
     one, two = world.add("r1", registry=True), world.add("r2", registry=True)

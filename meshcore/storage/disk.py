@@ -1,0 +1,274 @@
+"""The file of a registry: an SQLite database that is complete at every moment.
+
+WAL with synchronous=FULL: what `write` has returned from survives a crash of the machine, and a
+process that is killed at any moment leaves the file as it was before or after one `write`, which
+puts everything it is given into one transaction. The last lines of defence are SQLite's own.
+
+The schema has a number (`user_version`), and the file a mark that says whose it is
+(`application_id`). A file of another program, of a newer schema, or one that cannot be read is a
+ConfigError that names it and the way out; it is never repaired or overwritten by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from sys import intern
+from typing import Any
+
+from meshcore.errors import ConfigError
+from meshcore.protocol.catalogue.records import Flow, Origin
+from meshcore.storage.changes import ONLINE, STALE, PutOrigin
+from meshcore.storage.table import NUMBER_MAX, Record
+
+APPLICATION_ID = 0x6D636174  # "mcat"
+SCHEMA_VERSION = 1
+CACHE_KIB = 4096  # pages that SQLite keeps; the file is read once and then only written
+WAL_BYTES_KEPT = 8 * 2**20  # a longer log is cut when it has been taken over
+BUSY_TIMEOUT = 5.0  # seconds; somebody may be looking at the file with another program
+
+_SCHEMA = """
+    CREATE TABLE origin (
+        number INTEGER PRIMARY KEY,
+        mesh TEXT NOT NULL, node TEXT NOT NULL,
+        organization TEXT NOT NULL, registry TEXT NOT NULL,
+        incarnation INTEGER NOT NULL, version INTEGER NOT NULL, direct INTEGER NOT NULL,
+        status TEXT NOT NULL, heartbeat REAL, at REAL NOT NULL, ttl REAL
+    );
+    CREATE TABLE flow (
+        origin INTEGER NOT NULL, url TEXT NOT NULL,
+        name TEXT NOT NULL, description TEXT NOT NULL, author TEXT NOT NULL,
+        tags TEXT NOT NULL, -- JSON
+        kind TEXT NOT NULL,
+        incarnation INTEGER NOT NULL, version INTEGER NOT NULL, deleted INTEGER NOT NULL,
+        created REAL, modified REAL,
+        PRIMARY KEY (origin, url)
+    ) WITHOUT ROWID;
+"""
+_PUT_ORIGIN = f"INSERT OR REPLACE INTO origin VALUES ({', '.join('?' * 12)})"
+_PUT_FLOW = f"INSERT OR REPLACE INTO flow VALUES ({', '.join('?' * 12)})"
+
+
+class Batch:
+    """Rows that differ from the file; a later word on the same row replaces the earlier one.
+
+    So a batch that has to wait never holds more than one row for each record that there is or was.
+    """
+
+    def __init__(self) -> None:
+        self._gone: set[int] = set()  # numbers of origins to forget, before the rest
+        self._origins: dict[int, PutOrigin] = {}
+        self._flows: dict[int, dict[str, Record | None]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._gone or self._origins or self._flows)
+
+    def origin(self, number: int, put: PutOrigin | None) -> None:
+        """The origin of that number is this; None: it is gone with all its records."""
+        if put is not None:
+            self._origins[number] = put
+            return
+        self._gone.add(number)
+        self._origins.pop(number, None)
+        self._flows.pop(number, None)
+
+    def flow(self, number: int, url: str, record: Record | None) -> None:
+        """The record of that origin is this; None: it is forgotten."""
+        self._flows.setdefault(number, {})[url] = record
+
+    def update(self, later: Batch) -> None:
+        """Take over what a later batch says."""
+        for number in later._gone:
+            self.origin(number, None)
+        self._origins.update(later._origins)
+        for number, flows in later._flows.items():
+            self._flows.setdefault(number, {}).update(flows)
+
+    def gone(self) -> Iterator[tuple[int]]:
+        for number in self._gone:
+            yield (number,)
+
+    def origins(self) -> Iterator[tuple[object, ...]]:
+        """Rows as the table has them."""
+        for number, put in self._origins.items():
+            yield (
+                number,
+                *map(_storable, (*put.origin, put.organization, put.registry)),
+                min(put.incarnation, NUMBER_MAX),
+                min(put.version, NUMBER_MAX),
+                put.direct,
+                put.status,
+                put.heartbeat,
+                put.at,
+                put.ttl,
+            )
+
+    def flows(self) -> Iterator[tuple[object, ...]]:
+        """Rows as the table has them."""
+        for number, records in self._flows.items():
+            for url, record in records.items():
+                if record is not None:
+                    yield _flow_row(number, url, record)
+
+    def forgotten(self) -> Iterator[tuple[int, str]]:
+        """Keys of records to forget."""
+        for number, records in self._flows.items():
+            for url, record in records.items():
+                if record is None:
+                    yield number, _storable(url)
+
+
+def _flow_row(number: int, url: str, record: Record) -> tuple[object, ...]:
+    flow = record.flow
+    return (
+        number,
+        *map(_storable, (url, flow.name, flow.description, flow.author)),
+        json.dumps(flow.tags),
+        flow.kind,
+        record.incarnation,
+        record.version,
+        record.deleted,
+        record.created,
+        record.modified,
+    )
+
+
+def _storable(text: str) -> str:
+    """The text, without halves of surrogate pairs: UTF-8, and so SQLite, has none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
+
+
+class RegistryFile:
+    """One open file; used by one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create it; ConfigError where that cannot be."""
+        self._path = path
+        with self._explained():
+            self._database = sqlite3.connect(
+                path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+            )
+        try:
+            with self._explained():
+                self._prepare()
+        except BaseException:
+            self._database.close()
+            raise
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What goes wrong here is what the user can do something about."""
+        try:
+            yield
+        except (sqlite3.Error, ValueError, TypeError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(
+                f"{self._path}: cannot be read as the catalogue of a registry ({error}); move it"
+                " away, or start with --reset to begin with an empty one"
+            ) from error
+
+    def _prepare(self) -> None:
+        run = self._database.execute
+        run(f"PRAGMA cache_size = -{CACHE_KIB}")
+        run("PRAGMA synchronous = FULL")
+        run(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
+        tables = run("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        owner = run("PRAGMA application_id").fetchone()[0]
+        version = run("PRAGMA user_version").fetchone()[0]
+        if tables and owner != APPLICATION_ID:
+            raise ValueError("it is a database of another program")
+        if tables and version != SCHEMA_VERSION:
+            raise ValueError(f"its schema is version {version}, this is {SCHEMA_VERSION}")
+        run("PRAGMA journal_mode = WAL")
+        if not tables:
+            self._database.executescript(
+                f"BEGIN IMMEDIATE; {_SCHEMA}"
+                f"PRAGMA application_id = {APPLICATION_ID};"
+                f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            )
+
+    def read(self) -> Iterator[tuple[int, PutOrigin, list[Record]]]:
+        """Every origin with its records and its number; who was online is stale now."""
+        with self._explained():
+            rows = self._database.execute("SELECT * FROM origin ORDER BY number").fetchall()
+            for row in rows:
+                yield row[0], _origin_of(row), self._records(row[0])
+
+    def _records(self, number: int) -> list[Record]:
+        rows = self._database.execute(
+            "SELECT url, name, description, author, tags, kind, incarnation, version, deleted,"
+            " created, modified FROM flow WHERE origin = ?",
+            (number,),
+        )
+        return [_record_of(row) for row in rows]
+
+    def write(self, batch: Batch) -> None:
+        """All of it, durable, or nothing: sqlite3.Error."""
+        run = self._database.executemany
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            run("DELETE FROM flow WHERE origin = ?", batch.gone())
+            run("DELETE FROM origin WHERE number = ?", batch.gone())
+            run("DELETE FROM flow WHERE origin = ? AND url = ?", batch.forgotten())
+            run(_PUT_FLOW, batch.flows())
+            run(_PUT_ORIGIN, batch.origins())
+            self._database.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # it may have been rolled back already
+                self._database.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        self._database.close()
+
+
+def remove(path: Path) -> None:
+    """Delete a registry's file with what belongs to it; nothing where there is none."""
+    for suffix in ("-wal", "-shm", ""):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _origin_of(row: tuple[Any, ...]) -> PutOrigin:
+    _, mesh, node, organization, registry, incarnation, version, direct, status, *times = row
+    heartbeat, at, ttl = times
+    return PutOrigin(
+        origin=Origin(intern(mesh), intern(node)),
+        organization=intern(organization),
+        registry=intern(registry),
+        incarnation=int(incarnation),
+        version=int(version),
+        direct=bool(direct),
+        status=STALE if status == ONLINE else intern(status),
+        heartbeat=heartbeat,
+        at=at,
+        ttl=ttl,
+    )
+
+
+def _record_of(row: tuple[Any, ...]) -> Record:
+    # What many records share is one object: it is most of what a tag costs.
+    url, name, description, author, tags, kind, incarnation, version, deleted, *times = row
+    created, modified = times
+    return Record(
+        Flow(
+            url=url,
+            name=name,
+            description=description,
+            author=intern(author),
+            tags=tuple(map(intern, json.loads(tags))),
+            kind=intern(kind),
+        ),
+        incarnation=int(incarnation),
+        version=int(version),
+        deleted=bool(deleted),
+        created=created,
+        modified=modified,
+    )
