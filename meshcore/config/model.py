@@ -130,6 +130,10 @@ class Config:
     http: str | None = setting(
         None, "address", "a web server is one more way in: only where it is wanted"
     )
+    http_url: str | None = setting(
+        None, "web url", "left out, others are told the address that was bound; where a proxy or a"
+        " name leads there it is theirs, and requests may name its host", maximum=256,
+    )  # fmt: skip
     http_token: str | None = setting(
         None, "text", "what a client must show (`Authorization: Bearer …`) to change something;"
         " without one only this machine may, unless the node is insecure", maximum=256,

@@ -14,6 +14,7 @@ import dataclasses
 import difflib
 import ipaddress
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -262,6 +263,11 @@ def _web_url(spec: Setting, text: str) -> str:
     return text.rstrip("/")
 
 
+def _one_web_url(spec: Setting, value: object) -> str | None:
+    text = _text(spec, value)
+    return None if text is None else _web_url(spec, text)
+
+
 def _costs(spec: Setting, value: object) -> dict[str, int] | None:
     if not isinstance(value, Mapping) or not all(is_node_id(key) for key in value):
         return None
@@ -320,6 +326,7 @@ _KINDS: dict[str, _Kind] = {
     "web urls": _Kind("a list of http(s) URLs", _web_urls, _parse_list),
     "networks": _Kind("a list of networks such as 10.0.0.0/8", _networks, _parse_list),
     "address": _Kind("HOST:PORT", _address, str),
+    "web url": _Kind("http://HOST… or https://HOST…", _one_web_url, str),
     "costs": _Kind("a table of node ids and whole numbers", _costs, _parse_costs),
     "sections": _Kind("a table of tables, one for each plugin", _sections, _no_text),
 }
