@@ -54,8 +54,9 @@ def routes(site: Site, guarded: dict[str, Any]) -> APIRouter:
 def _exchange(catalogue: Catalogue, kind: str, message: Message) -> Response:
     if not catalogue.registry:
         raise refusals.no_registry()
+    said = {**message.model_dump(), "url": message.url.rstrip("/")}  # one registry, one name
     try:
-        return JsonResponse(catalogue.exchange(kind, message.model_dump()))
+        return JsonResponse(catalogue.exchange(kind, said))
     except BadPayloadError as error:  # every field is right, but they contradict each other
         refusal = refusals.of(error)
         assert refusal is not None

@@ -11,10 +11,11 @@ from starlette.responses import Response
 from meshcore.web import refusals, values
 from meshcore.web.interface import Site
 from meshcore.web.page import PP, Pages
-from meshcore.web.shapes import About, Counts, Flows, Health, Item, Map
+from meshcore.web.shapes import About, Counts, Flows, Health, Item, Map, Record
 from meshcore.web.values import JsonResponse
 
 P_MAX = 10**9
+BY_MAX = 1024  # characters
 PP_MAX = 1000
 _OR_A_PAGE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/html": {"schema": {"type": "string"}}}}
@@ -37,6 +38,7 @@ By = Annotated[
     str,
     Query(
         description="columns to sort by, such as `name,modified:d` (a: ascending, d: descending)",
+        max_length=BY_MAX,
         json_schema_extra={"pattern": f"^({_KEY}(,{_KEY})*)?$"},  # the catalogue says what is wrong
     ),
 ]
@@ -112,7 +114,7 @@ def routes(site: Site, pages: Pages, guarded: dict[str, Any]) -> APIRouter:
             return await pages.flows(found)
         return JsonResponse(values.page(found), headers={"Vary": "Accept"})
 
-    @router.get("/catalogue", response_model=list[Item], tags=["registry"], **guarded)
+    @router.get("/catalogue", response_model=list[Record], tags=["registry"], **guarded)
     async def records() -> Response:
         """Every record that this registry has, with its versions, also of what is deleted."""
         if not catalogue.registry:

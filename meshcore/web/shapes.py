@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from meshcore.flows.entry import without_controls
-from meshcore.protocol.catalogue.messages import AGE_MAX, FLOWS_MAX, NODES_MAX, NUMBER_MAX
+from meshcore.protocol.catalogue.messages import AGE_MAX, FLOWS_MAX, NODES_MAX
 from meshcore.protocol.catalogue.records import (
     AUTHOR_MAX,
     DESCRIPTION_MAX,
@@ -101,6 +101,14 @@ class Flows(BaseModel):
     reason: str | None = Field(None, description="why the query was taken as plain words")
 
 
+class Record(Item):
+    """An item with its version, which counts up in each life of its node."""
+
+    incarnation: int
+    version: int
+    deleted: bool
+
+
 class Registered(About):
     message: list[str] = Field(
         description="what came of it",
@@ -111,17 +119,23 @@ class Registered(About):
     )
 
 
-_URL = re.compile(
-    r"^[A-Za-z][A-Za-z0-9+.-]*://"
-    r"([A-Za-z0-9_][A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
-    r"([/?#][A-Za-z0-9._~!$&'()*+,;=:@%/?#-]*)?$"
+_HOST = r"([A-Za-z0-9_][A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+_PROGRAM = re.compile(
+    rf"^[A-Za-z][A-Za-z0-9+.-]*://{_HOST}([/?#][A-Za-z0-9._~!$&'()*+,;=:@%/?#-]*)?$"
 )
+_REGISTRY = re.compile(rf"^https?://{_HOST}(/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?$")
 
 
-def _url(text: str) -> str:
-    # Not by the rules of flows: nobody follows it, and a rule that is a pattern can be published.
-    if not _URL.fullmatch(text):
+# Not by the rules of flows: nobody follows these, and a rule that is a pattern can be published.
+def _program(text: str) -> str:
+    if not _PROGRAM.fullmatch(text):
         raise ValueError("it must be a URL such as https://HOST:PORT/…, without user and password")
+    return text
+
+
+def _registry(text: str) -> str:
+    if not _REGISTRY.fullmatch(text):
+        raise ValueError("it must be http://HOST:PORT or https://HOST, perhaps with a path")
     return text
 
 
@@ -166,6 +180,7 @@ class Registration(BaseModel):
     """A program outside the mesh, and exactly what it offers from now on."""
 
     model_config = ConfigDict(
+        strict=True,
         json_schema_extra={
             "examples": [
                 {
@@ -174,13 +189,13 @@ class Registration(BaseModel):
                     "flows": [{"url": "https://ocr.example/run", "name": "ocr", "tags": ["text"]}],
                 }
             ]
-        }
+        },
     )
 
-    url: Annotated[str, AfterValidator(_url)] = Field(
+    url: Annotated[str, AfterValidator(_program)] = Field(
         max_length=URL_MAX,
         description="of the program, which it is known by",
-        json_schema_extra={"pattern": _URL.pattern},
+        json_schema_extra={"pattern": _PROGRAM.pattern},
     )
     organization: Annotated[str, AfterValidator(_plain)] = Field(
         "", max_length=ORGANIZATION_MAX, json_schema_extra={"pattern": _PLAIN}
@@ -204,8 +219,15 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Number = Annotated[int, Field(ge=0, le=NUMBER_MAX), BeforeValidator(_whole)]
-HttpUrl = Annotated[str, Field(max_length=URL_MAX, pattern="^https?://")]
+# Almost 2^63, and a bound that those can tell, too, who read the numbers of JSON as doubles.
+_NUMBER_MAX = 9 * 10**18
+Number = Annotated[int, Field(ge=0, le=_NUMBER_MAX), BeforeValidator(_whole)]
+AnyNumber = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
+HttpUrl = Annotated[
+    str,
+    Field(max_length=URL_MAX, json_schema_extra={"pattern": _REGISTRY.pattern}),
+    AfterValidator(_registry),
+]
 
 
 class Told(BaseModel):
@@ -256,5 +278,5 @@ class Message(Told):
     organization: str = Field("", max_length=ORGANIZATION_MAX)
     feed: bool = Field(description="whether the sender passes on what others told it")
     mesh: str = Field("", max_length=64, description="the mesh of the sender")
-    life: Number = Field(0, description="another one: the sender has started anew")
+    life: AnyNumber = Field(0, description="another one: the sender has started anew")
     nodes: list[NodeEntry] = Field(max_length=NODES_MAX)

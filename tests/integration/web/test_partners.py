@@ -27,7 +27,7 @@ from meshcore.web.server import WebServer
 from tests.integration.nodes import run
 from tests.unit.web.fakes import FakeSite, site
 
-MESSAGE = {"url": "http://127.0.0.1:9/ä b", "organization": "ö", "feed": True, "nodes": []}
+MESSAGE = {"url": "http://127.0.0.1:9/a%20b", "organization": "ö", "feed": True, "nodes": []}
 Reply = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 

@@ -140,7 +140,8 @@ def _fits(item: dict[str, Any], query: str) -> bool:
         if item[column] != value:
             return False
     words = re.sub(r'@tag\("[^"]*"\)|[a-z]+ == "[^"]*"|[&()]', " ", query)
-    text = " ".join(str(item[column]) for column in COLUMNS).lower()
+    columns = ("organization", "name", "author", "description", "tags")
+    text = " ".join(str(item[column]) for column in columns).lower()
     return all(word.lower() in text for word in words.split())
 
 

@@ -119,6 +119,8 @@ def test_a_registration_that_says_no_ttl_has_five_minutes() -> None:
         ({"ttl": 0}, "ttl"),
         ({"ttl": 604_801}, "ttl"),
         ({"ttl": "soon"}, "ttl"),
+        ({"ttl": "60"}, "ttl"),
+        ({"ttl": True}, "ttl"),
     ],
 )
 def test_what_is_wrong_with_a_registration_names_the_field(
@@ -200,14 +202,17 @@ def test_whole_numbers_may_be_written_with_a_point_and_unknown_fields_are_passed
     ("changes", "field"),
     [
         ({"url": "ftp://x/"}, "url"),
+        ({"url": "http://"}, "url"),
+        ({"url": "http://user:secret@x/"}, "url"),
+        ({"url": "http://x/?y=1"}, "url"),
         ({"url": None}, "url"),
         ({"feed": "yes"}, "feed"),
         ({"life": -1}, "life"),
         ({"life": 1.5}, "life"),
-        ({"life": 2**63}, "life"),
         ({"life": True}, "life"),
         ({"nodes": {}}, "nodes"),
         ({"nodes": [5]}, "nodes[0]"),
+        ({"nodes": [{**NODE, "version": 2**63}]}, "nodes[0].version"),
         ({"nodes": [{**NODE, "node": ""}]}, "nodes[0].node"),
         ({"nodes": [NODE, {**NODE, "age": "x"}]}, "nodes[1].age"),
         ({"nodes": [{**NODE, "alive": 1}]}, "nodes[0].alive"),
@@ -218,7 +223,15 @@ def test_what_is_wrong_with_a_message_names_the_field(changes: dict[str, Any], f
     made = site()
     response = send(made, "/connect", {**MESSAGE, **changes})
     assert (response.status_code, response.json()["error"]["field"]) == (422, field)
+    assert "secret" not in response.text
     assert made.catalogue.exchanged == []
+
+
+def test_a_slash_at_the_end_makes_no_other_registry() -> None:
+    made = site()
+    for end in ("", "/"):
+        send(made, "/connect", {**MESSAGE, "url": "http://other.example:8080/a" + end})
+    assert {said["url"] for _, said in made.catalogue.exchanged} == {"http://other.example:8080/a"}
 
 
 @pytest.mark.parametrize("path", ["/register", "/connect", "/update"])
