@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshcore.catalogue.carrier import Carrier, Request
 from meshcore.errors import ClosedError, DeadlineExceededError
+from meshcore.paths import CATALOGUE
 from meshcore.protocol.catalogue.effects import Ask, Effect
 from meshcore.protocol.catalogue.exchange import CatalogueExchange
 from meshcore.protocol.catalogue.messages import Exchange
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from meshcore.config import Config
     from meshcore.protocol.mesh import Mesh
 
-FILE = "catalogue.db"
 _NODE_EVENTS = (
     events.Added, events.Removed, events.Lost, events.StatusChanged, events.Restarted,
     DetailsChanged,
@@ -82,7 +82,7 @@ class Engine:
 
             path = None
             if self._registry and self._data_dir is not None:
-                path = self._data_dir / FILE
+                path = self._data_dir / CATALOGUE
             self._keeper = Keeper(self.exchange, path, dated=self._registry, fail=self._fail)
         return self._keeper
 

@@ -119,9 +119,9 @@ class Keeper:
         """Move the heartbeats of those who live."""
         if time.monotonic() >= self._beats_at:
             self._beats_at = time.monotonic() + HEARTBEAT_INTERVAL
-            self.store.submit(
-                [self._origin(held) for held in self._holdings.values() if held.alive]
-            )
+            wall = time.time()
+            there = [held for held in self._holdings.values() if held.alive]
+            self.store.submit([self._origin(held, wall) for held in there])
 
     @property
     def next_at(self) -> float | None:

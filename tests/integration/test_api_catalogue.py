@@ -133,6 +133,30 @@ def test_a_dead_node_is_offline_and_then_forgotten() -> None:
     run(scenario)
 
 
+def test_the_heartbeat_of_those_who_are_there_moves_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("meshcore.catalogue.keeper.HEARTBEAT_INTERVAL", 0.2)
+
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            registry = await stack.enter_async_context(new_node("reg", registry=True))
+            node = new_node("n1", peers=registry.endpoints)
+            node.catalogue.add(flow("a"))
+            await stack.enter_async_context(node)
+            await eventually(lambda: _equals(registry, ["a"]))
+            first = (await listed(registry))["n1", "http://a/"]
+
+            async def moved() -> Any:
+                now = (await listed(registry))["n1", "http://a/"]
+                return now["heartbeat"] > first["heartbeat"] and now
+
+            now = await eventually(moved)
+            assert {**now, "heartbeat": 0} == {**first, "heartbeat": 0}
+
+    run(scenario)
+
+
 def test_restarts_keep_created_and_only_the_node_s_own_moves_modified(tmp_path: Path) -> None:
     async def scenario() -> None:
         registry = new_node("reg", registry=True, data_dir=tmp_path / "reg")

@@ -58,6 +58,7 @@ class FakeNode:
         self.config = config
         self.node_id = config.node_id
         self.endpoints = [url.replace(":0", ":4711") for url in config.listen]
+        self.http_url = config.http and f"http://{config.http}"
         self.peers = list(config.peers)
         self.timings: dict[str, float] = {}
         self.flows = FakeFlows(list(config.flows))
