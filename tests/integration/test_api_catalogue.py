@@ -112,6 +112,19 @@ async def _equals(registry: Node, wanted: list[str]) -> bool:
     return await names(registry) == wanted
 
 
+def test_a_node_that_stops_right_after_a_change_has_told_it() -> None:
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            registry = await stack.enter_async_context(new_node("reg", registry=True))
+            async with new_node("n1", peers=registry.endpoints) as node:
+                await eventually(lambda: "reg" in node.catalogue.about()["connection"])
+                await node.catalogue.quiesce()
+                node.catalogue.add(flow("late"))
+            assert await names(registry) == ["late"]
+
+    run(scenario)
+
+
 def test_a_dead_node_is_offline_and_then_forgotten() -> None:
     async def scenario() -> None:
         async with AsyncExitStack() as stack:
