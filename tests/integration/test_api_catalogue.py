@@ -56,7 +56,7 @@ def test_a_registry_lists_what_the_nodes_offer_and_when_it_saw_it() -> None:
             found = await listed(registry)
             item = found["n1", "http://a/"]
             assert item["created"] == item["modified"] <= item["heartbeat"]
-            assert item["name"], item["organization"] == ("a", "other")
+            assert (item["name"], item["organization"]) == ("a", "other")
             assert (item["registry"], item["status"], item["kind"]) == ("reg", "online", "flow")
             action = found["n1", "mesh://n1/tools:resize"]
             assert (action["kind"], action["tags"]) == ("action", ["image"])
