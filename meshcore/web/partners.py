@@ -35,8 +35,10 @@ CARRY_TIMEOUT = 10.0  # seconds, all in all
 CONNECT_TIMEOUT = 4.0  # for one address
 ANSWER_MAX = 64 * 1024 * 1024  # bytes
 ADDRESSES_MAX = 4  # of one name that are tried
-_METHODS = {"connect": ("POST", "connect"), "update": ("POST", "update")}
+
 _SHOWN_MAX = 300
+# What a message over HTTP may leave out; see `shapes.Message`.
+_DEFAULTS: dict[str, Any] = {"mesh": "", "life": 0, "organization": ""}
 
 
 class _Target(NamedTuple):
@@ -189,7 +191,7 @@ async def _answer(target: _Target, response: httpx.Response) -> dict[str, Any]:
         raise _refused(target, response, value)
     if not isinstance(value, dict):
         raise ProtocolError(f"{target.base}: its answer is no JSON object; is it a registry?")
-    return value
+    return {**_DEFAULTS, "url": target.base, **value}
 
 
 def _refused(target: _Target, response: httpx.Response, value: Any) -> MeshError:
