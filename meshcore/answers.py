@@ -228,6 +228,7 @@ class Answers:
             "is_master": entry.node_id == self._mesh.master,
             "host": about.get("name") if isinstance(about, dict) else None,
             "organization": content.get("organization"),
+            "registry": content.get("registry") is True,
             "active_work": None,
             "actions": sorted(content.get("actions") or {}),
         }

@@ -42,6 +42,7 @@ from meshcore.work.registry import Registry
 _LOG = logging.getLogger("meshcore.node")
 T = TypeVar("T")
 LEAVE_WAIT = 0.5  # seconds for one neighbour to acknowledge that we leave
+SETTLE_WAIT = 0.3  # seconds for registries to take what we have just changed
 DRAIN_WAIT = 0.5  # seconds for the last responses to be acknowledged
 
 
@@ -166,6 +167,7 @@ class Node:
         self._mesh.delivery.close_calls(f"{self.node_id} stops", driver.now())
         driver.flush()
         await wait_until(self._mesh.delivery.is_settled, DRAIN_WAIT)
+        await self.catalogue.settle(SETTLE_WAIT)
         self._mesh.leave(driver.now())
         driver.flush()
         if self._mesh.has_link() and not self.config.ephemeral:  # nobody lists a client

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from meshcore.catalogue.carrier import Carry, Request
 from meshcore.catalogue.engine import Engine
 from meshcore.config import Config
-from meshcore.errors import BadPayloadError, MeshError
+from meshcore.errors import BadPayloadError, DeadlineExceededError, MeshError
 from meshcore.flows import flows_of_actions
 from meshcore.protocol.catalogue.messages import BadMessageError, Exchange, decode, encode
 from meshcore.protocol.catalogue.records import OUTSIDE, Flow, Origin
@@ -93,6 +93,15 @@ class Catalogue:
             await asyncio.wait_for(gathered, GOODBYE_TIMEOUT)
         except TimeoutError:
             _LOG.info("a registry outside did not take our goodbye; it finds out by itself")
+
+    async def settle(self, seconds: float) -> None:
+        """Have what has just changed told, for so long at most (called by the node)."""
+        if not self._engine.running or self.idle:
+            return
+        try:
+            await self._engine.quiesce(seconds)
+        except DeadlineExceededError as error:
+            _LOG.info("%s: %s", self.node_id, error)
 
     # What this node offers ---------------------------------------------------------------------
 

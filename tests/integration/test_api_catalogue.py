@@ -56,7 +56,7 @@ def test_a_registry_lists_what_the_nodes_offer_and_when_it_saw_it() -> None:
             found = await listed(registry)
             item = found["n1", "http://a/"]
             assert item["created"] == item["modified"] <= item["heartbeat"]
-            assert item["name"], item["organization"] == ("a", "other")
+            assert (item["name"], item["organization"]) == ("a", "other")
             assert (item["registry"], item["status"], item["kind"]) == ("reg", "online", "flow")
             action = found["n1", "mesh://n1/tools:resize"]
             assert (action["kind"], action["tags"]) == ("action", ["image"])
@@ -110,6 +110,19 @@ def test_a_change_is_listed_everywhere_and_then_nothing_is_said() -> None:
 
 async def _equals(registry: Node, wanted: list[str]) -> bool:
     return await names(registry) == wanted
+
+
+def test_a_node_that_stops_right_after_a_change_has_told_it() -> None:
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            registry = await stack.enter_async_context(new_node("reg", registry=True))
+            async with new_node("n1", peers=registry.endpoints) as node:
+                await eventually(lambda: "reg" in node.catalogue.about()["connection"])
+                await node.catalogue.quiesce()
+                node.catalogue.add(flow("late"))
+            assert await names(registry) == ["late"]
+
+    run(scenario)
 
 
 def test_a_dead_node_is_offline_and_then_forgotten() -> None:

@@ -30,7 +30,7 @@ def replace(holding: Holding, flows: Mapping[str, Flow]) -> list[Item]:
             changed.append(_put(holding, item.flow, deleted=True))
     for flow in flows.values():
         held = holding.items.get(flow.url)
-        if held is None or held.deleted or held.flow != flow:
+        if held is None or held.deleted or (held.flow is not flow and held.flow != flow):
             changed.append(_put(holding, flow, deleted=False))
     if not changed or sum(item.deleted for item in holding.items.values()) <= TOMBSTONES_MAX:
         return changed

@@ -176,8 +176,6 @@ class Shelf:
         return effects
 
     def _judge(self, held: Holding, alive: bool, age: float, now: float) -> list[Change]:
-        if held.origin in self._programs and not alive:
-            return []  # registered here, and its time is not over
         if held.alive == alive and not held.stale:
             return []
         if held.alive and not alive:

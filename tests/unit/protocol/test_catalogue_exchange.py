@@ -215,6 +215,35 @@ def test_nothing_goes_back_to_where_it_came_from() -> None:
     assert [(to, count) for _, to, count in world.messages if count] == [("r2", 3)]
 
 
+def test_whether_somebody_lives_does_not_go_back_either() -> None:
+    world = World()
+    one = world.add("r1", mesh="m1", registry=True)
+    two = world.add("r2", mesh="m2", registry=True)
+    node = world.add("n1", mesh="m1")
+    one.connect(two)
+    node.offer("a")
+    world.settle()
+    world.messages.clear()
+    world.stop(node)
+    world.settle()
+    assert [(who, to) for who, to, _ in world.messages] == [("r1", "r2")]
+    assert two.status() == {"n1": False}
+
+
+def test_a_registry_outside_that_lost_everything_gets_it_with_the_next_word() -> None:
+    world = World()
+    one = world.add("r1", mesh="m1", registry=True)
+    two = world.add("r2", mesh="m2", registry=True)
+    one.connect(two)
+    one.register("http://p/", "a")
+    world.settle()
+    world.restart(two)
+    assert two.listing() == {}
+    one.register("http://q/", "b")
+    world.run(2.0)
+    assert names(two.listing()) == ["a", "b"]
+
+
 def test_a_program_is_there_for_its_ttl_and_a_renewal_says_nothing_to_others() -> None:
     world = World()
     one = world.add("r1", mesh="m1", registry=True)
