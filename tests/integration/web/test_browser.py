@@ -275,6 +275,16 @@ def test_what_is_shown_fits_into_the_window(browser: Browser) -> None:
     scenario(browser, site([item(9, **LONG)]), steps, width=320)
 
 
+def test_a_card_uses_the_room_that_it_has(browser: Browser) -> None:
+    def steps(page: Page) -> None:
+        for column in ("organization", "node", "status", "modified"):
+            box = page.locator(f"tbody tr:first-child td.{column}").bounding_box()
+            assert box is not None, column
+            assert box["width"] > 120, column  # half of the card each
+
+    scenario(browser, site([item(1)]), steps, width=390)
+
+
 @pytest.mark.parametrize(("scheme", "light"), [("light", True), ("dark", False)])
 def test_the_page_is_as_light_as_its_reader_likes(
     browser: Browser, scheme: str, light: bool
