@@ -66,7 +66,7 @@ def _refuse_in_one_shape(app: FastAPI, pages: Pages, routes: list[BaseRoute]) ->
                 error = HTTPException(405, headers={"Allow": ", ".join(allowed)})
         refusal = refusals.of(error) or refusals.internal()  # the guard logs that
         if request.method == "GET" and reading.wants_html(request):
-            return pages.error(refusal)
+            return await pages.error(refusal)
         return JsonResponse(refusal.body, status_code=refusal.status, headers=refusal.headers)
 
     for kind in (Refusal, RequestValidationError, HTTPException, MeshError, Exception):

@@ -6,6 +6,7 @@ URLs become links.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from meshcore.web.values import iso
 PP = 10
 TAGS_SHOWN = 24
 PAGE_SIZES = (10, 25, 50, 100)
+_PIECES_AT_ONCE = 1000  # of a template, a few milliseconds
 _DEFAULTS = {"q": "", "by": "", "p": 0, "pp": PP}
 # The columns of the table: a title, then what it can be sorted by, the main one first.
 HEADS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
@@ -65,7 +67,8 @@ class Pages:
         """A page of what a query has found."""
         counts = await self._site.catalogue.counts()
         view = View(found)
-        text = self._environment.get_template("flows.html").render(
+        text = await self._render(
+            "flows.html",
             about=self._site.catalogue.about(),
             counts=counts,
             found={"reason": None, **found},
@@ -76,12 +79,19 @@ class Pages:
         )
         return HTMLResponse(text, headers={"Vary": "Accept"})
 
-    def error(self, refusal: Refusal) -> HTMLResponse:
+    async def error(self, refusal: Refusal) -> HTMLResponse:
         """What went wrong, for somebody with a browser."""
-        text = self._environment.get_template("error.html").render(
-            about=self._site.catalogue.about(), refusal=refusal
-        )
+        about = self._site.catalogue.about()
+        text = await self._render("error.html", about=about, refusal=refusal)
         return HTMLResponse(text, status_code=refusal.status, headers=refusal.headers)
+
+    async def _render(self, name: str, **values: Any) -> str:
+        pieces: list[str] = []
+        for piece in self._environment.get_template(name).generate(values):
+            pieces.append(piece)
+            if len(pieces) % _PIECES_AT_ONCE == 0:
+                await asyncio.sleep(0)  # a long page does not hold up the loop of the node
+        return "".join(pieces)
 
 
 class View:
