@@ -35,6 +35,10 @@ HEADS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("status", (("Status", "status"), ("Heard", "heartbeat"))),
     ("modified", (("Modified", "modified"), ("Created", "created"))),
 )
+COLUMNS = (
+    "name description author organization tags node mesh registry url status kind"
+    " created modified heartbeat"
+).split()
 EXAMPLES = (
     ("two words", "all of the words, anywhere"),
     ('"exactly this"', "a phrase, anywhere"),
@@ -76,6 +80,7 @@ class Pages:
             view=view,
             tags=view.tags(counts["tags"]),
             examples=EXAMPLES,
+            columns=COLUMNS,
         )
         return HTMLResponse(text, headers={"Vary": "Accept"})
 

@@ -63,6 +63,7 @@ class WebServer:
                 log_config=None,
                 proxy_headers=False,
                 server_header=False,
+                workers=1,  # not what WEB_CONCURRENCY says to other programs
                 timeout_keep_alive=IDLE_TIMEOUT,
                 h11_max_incomplete_event_size=HEAD_BYTES_MAX,
             )

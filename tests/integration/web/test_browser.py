@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from meshcore import Config, Node
+from meshcore.plugins import demo
+from meshcore.protocol.catalogue.records import Flow
 from meshcore.runtime import loop as event_loop
 from meshcore.web.server import WebServer
 from tests.unit.web.fakes import FakeSite, item, site
@@ -45,29 +48,44 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def serving(made: FakeSite) -> Iterator[str]:
-    """The URL of a server with that catalogue, which has a thread of its own."""
-    made.config.http = "127.0.0.1:0"
-    web = WebServer(made)
-    up, end = threading.Event(), asyncio.Event()
-    loops: list[asyncio.AbstractEventLoop] = []
+def beside(
+    start: Callable[[], Awaitable[str]], stop: Callable[[], Awaitable[None]]
+) -> Iterator[str]:
+    """What `start` gives, in a loop that runs in a thread of its own: playwright has this one."""
+    up, ends, gave = threading.Event(), asyncio.Event(), list[Any]()
 
     async def serve() -> None:
-        loops.append(asyncio.get_running_loop())
-        await web.start()
-        up.set()
-        await end.wait()
-        await web.stop()
+        try:
+            gave.append(asyncio.get_running_loop())
+            gave.append(await start())
+            up.set()
+            await ends.wait()
+            await stop()
+        finally:
+            up.set()
 
     thread = threading.Thread(target=lambda: event_loop.run(serve()))
     thread.start()
     try:
         assert up.wait(20)
-        assert web.url is not None
-        yield web.url
+        yield gave[1]
     finally:
-        loops[0].call_soon_threadsafe(end.set)
+        gave[0].call_soon_threadsafe(ends.set)
         thread.join()
+
+
+@contextmanager
+def serving(made: FakeSite) -> Iterator[str]:
+    """The URL of a server with that catalogue."""
+    made.config.http = "127.0.0.1:0"
+    web = WebServer(made)
+
+    async def start() -> str:
+        await web.start()
+        return web.url or ""
+
+    with beside(start, web.stop) as url:
+        yield url
 
 
 class Visit:
@@ -361,3 +379,37 @@ def test_the_keyboard_reaches_everything(browser: Browser) -> None:
             assert part in found, part
 
     scenario(browser, many(3), steps)
+
+
+def test_a_real_registry(browser: Browser) -> None:
+    node = Node(Config(node_id="alpha", organization="acme", registry=True, http="127.0.0.1:0"))
+    node.add_plugin(demo)
+
+    async def start() -> str:
+        await node.start()
+        for number in range(12):
+            tags = ("gpu", "text") if number % 3 else ('odd "tag"',)
+            node.catalogue.add(Flow(f"https://f.example/{number}", f"zz {number:02}", tags=tags))
+        return node.http_url or ""
+
+    with beside(start, node.stop) as url:
+        context = browser.new_context(base_url=url)
+        visit = Visit(context.new_page(), url)
+        page = visit.page
+        page.fill("#q", 'kind == "flow" & @tag("gpu")')
+        page.press("#q", "Enter")
+        expect(page.locator(".summary")).to_contain_text("8 found among 18")
+        page.locator("th.flow").get_by_text("Name").click()
+        assert names(page)[0] == "zz 11"
+        page.locator(".cloud .tag", has_text="odd").click()
+        expect(page.locator(".empty")).to_contain_text("Nothing found")
+        page.locator(".filter", has_text="gpu").click()
+        expect(page.locator(".summary")).to_contain_text("4 found among 18")
+        page.fill("#q", "zz & (")
+        page.press("#q", "Enter")
+        expect(page.locator(".notice")).to_contain_text("Taken as plain words.")
+        page.goto("/?format=html")
+        expect(page.locator("td.status").first).to_contain_text("online")
+        expect(page.locator("td.modified time").first).to_be_visible()
+        assert visit.complaints == []
+        context.close()
