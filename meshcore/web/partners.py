@@ -42,7 +42,7 @@ _DEFAULTS: dict[str, Any] = {"mesh": "", "life": 0, "organization": ""}
 
 
 class _Target(NamedTuple):
-    """Where a request goes: the URL as a text, and its parts."""
+    """Where a request goes: the URL as texts show it, and its parts."""
 
     base: str
     scheme: str
@@ -129,19 +129,21 @@ class Partners:
 
 
 def _target(url: str) -> _Target:
+    said = "registry " + (repr(url[:_SHOWN_MAX]) if "@" not in url else "…")  # a password?
     try:
         parts = urlsplit(url)
         port = parts.port
         host = (parts.hostname or "").encode("idna").decode()
     except ValueError as error:
-        raise ConfigError(f"registry {url!r}: {error}") from None
+        raise ConfigError(f"{said}: {error}") from None
     if parts.scheme not in ("http", "https") or not host:
-        raise ConfigError(f"registry {url!r} must be http://HOST:PORT or https://HOST")
+        raise ConfigError(f"{said} must be http://HOST:PORT or https://HOST")
     if parts.username is not None or parts.query or parts.fragment:
-        raise ConfigError(f"registry {url!r} must have no user, query or fragment")
+        raise ConfigError(f"{said} must have no user, query or fragment")
     port = port or {"http": 80, "https": 443}[parts.scheme]
     path = quote(parts.path, safe="/%:@!$&'()*+,;=~-._").rstrip("/") + "/"
-    return _Target(url, parts.scheme, host, port, path)
+    shown = url if len(url) <= _SHOWN_MAX else url[: _SHOWN_MAX - 1] + "…"
+    return _Target(shown, parts.scheme, host, port, path)
 
 
 async def _addresses(target: _Target) -> list[str]:

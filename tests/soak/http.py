@@ -50,6 +50,7 @@ async def _check(settings: dict[str, Any], examples: int, seed: int) -> tuple[in
     node.add_plugin(demo)
     with tempfile.TemporaryDirectory() as directory:
         async with node:
+            described.call_nobody(node)
             return await described.check(
                 node.http_url or "",
                 examples=examples,

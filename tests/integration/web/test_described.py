@@ -30,6 +30,7 @@ def node(**settings: Any) -> Node:
 def test_a_registry_keeps_to_its_document(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def story() -> tuple[int, str]:
         async with node(registry=True, http_token=TOKEN) as alpha:
+            described.call_nobody(alpha)
             url = alpha.http_url or ""
             return await described.check(url, examples=8, seed=1, directory=tmp_path, token=TOKEN)
 

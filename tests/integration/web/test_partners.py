@@ -298,8 +298,9 @@ def test_nobody_there() -> None:
 )
 def test_what_is_no_url_of_a_registry_is_refused(url: str) -> None:
     async def scenario() -> None:
-        with pytest.raises(ConfigError, match="registry"):
+        with pytest.raises(ConfigError, match="registry") as caught:
             await Partners(None).carry(url, "update", MESSAGE)
+        assert "secret" not in str(caught.value)
 
     run(scenario)
 
