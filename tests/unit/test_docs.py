@@ -47,7 +47,7 @@ DOCUMENTS = sorted(
 BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->"
 SCRIPT_FLAGS = {"--many", "--write", "--quick", "--assert", "--only", "--json"}  # not of meshctl
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_COMMAND_LINE = re.compile(r"(?:^|[\s/=])meshctl((?: [a-z-][^#|>&]*)?)(?:[#|>&]|$)")
+_COMMAND_LINE = re.compile(r"(?:^|[\s/=])meshctl((?: [a-z-](?:'[^']*'|[^#|>&'])*)?)(?:[#|>&]|$)")
 
 
 # -- Markdown, as far as needed --------------------------------------------------------------------
@@ -163,7 +163,7 @@ def test_every_flag_that_is_named_is_some_command_s() -> None:
     for name in COMMANDS:
         command = cli.get_command(click.Context(cli), name)  # type: ignore[attr-defined]
         for one in (command, *getattr(command, "commands", {}).values()):
-            known |= {option for each in one.params for option in each.opts}
+            known |= {option for each in one.params for option in each.opts + each.secondary_opts}
     for path in DOCUMENTS:
         flags = {flag for span in spans(prose(path)) for flag in re.findall(r"--[a-z-]+", span)}
         assert flags <= known, path
