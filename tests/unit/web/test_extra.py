@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -10,7 +11,17 @@ import pytest
 from meshcore.errors import ConfigError
 from meshcore.storage import columns
 from meshcore.storage.query import QUERY_MAX, parse
-from meshcore.web import filters, open_web, page, reading
+from meshcore.web import (
+    connections,
+    filters,
+    guard,
+    open_web,
+    page,
+    partners,
+    reading,
+    server,
+    shapes,
+)
 from meshcore.web.shapes import Item
 from tests.unit.web.fakes import site
 
@@ -54,3 +65,26 @@ def test_what_a_click_builds_is_a_query(text: str, before: str) -> None:
     found = parse(built)
     assert found.reason is None, built
     assert repr(text) in repr(found.node)
+
+
+def test_the_bounds_of_the_manual_are_those_of_the_code() -> None:
+    mebi, kibi = 1024 * 1024, 1024
+    manual = (Path(__file__).parents[3] / "docs" / "http.md").read_text()
+    rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", manual.partition("## Bounds")[2], re.M))
+    answer = guard.BODY_TIMEOUT + guard.ANSWER_TIMEOUT
+    assert rows["connections"].startswith(f"{connections.CONNECTIONS_MAX} ")
+    assert rows["the head of a request"] == (
+        f"{connections.HEAD_BYTES_MAX // kibi} KiB, {connections.HEAD_TIMEOUT:g} s"
+    )
+    assert rows["a body"] == (
+        f"{guard.BODY_MAX // mebi} MiB, {guard.BODY_TIMEOUT:g} s;"
+        f" {guard.BODIES_MAX // mebi} MiB of all together"
+    )
+    assert rows["an answer"].startswith(f"{answer:g} s to make, {connections.WRITE_TIMEOUT:g} s ")
+    assert rows["a connection between requests"] == f"{connections.IDLE_TIMEOUT} s"
+    assert rows["flows of one registration"] == f"{shapes.REGISTERED_MAX:,}"
+    assert rows["an answer of another registry"] == (
+        f"{partners.ANSWER_MAX // mebi} MiB, {partners.CARRY_TIMEOUT:g} s"
+    )
+    assert f"have {server.CLOSE_TIMEOUT:g} s." in manual
+    assert f"(1 to {shapes.TTL_MAX:,.0f}; left out, {shapes.TTL:g})" in manual
