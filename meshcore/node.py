@@ -97,8 +97,8 @@ class Node:
                 self._mesh.set_incarnation(number, time.monotonic())
             self._assemble(loop)
             await self.flows.load()
+            await self._start_web()  # first: registries outside are asked over it
             self.catalogue.start(self.config.data_dir)
-            await self._start_web()
             for url in self._listen:
                 self._bind(url)
             self._announce()

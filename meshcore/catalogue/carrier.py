@@ -76,7 +76,8 @@ class Carrier:
     def _on_silent(self, key: str, reason: str) -> None:
         if self._silent.get(key) != reason:
             self._silent[key] = reason
-            _LOG.warning("registry %s: %s; it is asked again", key, reason)
+            told = reason if reason.startswith(key) else f"{key}: {reason}"
+            _LOG.warning("registry %s; it is asked again", told)
 
     def why_silent(self, key: str) -> str | None:
         """Why a registry does not answer; None where it does."""
