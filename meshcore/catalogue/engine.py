@@ -179,8 +179,7 @@ class Engine:
         self.perform(self.exchange.on_reply(key, token, message, time.monotonic()))
 
     def _on_failure(self, key: str, token: int) -> None:
-        self.exchange.on_failure(key, token, time.monotonic())
-        self.perform(())
+        self.perform(self.exchange.on_failure(key, token, time.monotonic()))
 
     def _arm(self) -> None:
         if self._timer is not None:

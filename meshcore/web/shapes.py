@@ -264,6 +264,7 @@ class NodeEntry(Told):
         allow_inf_nan=False,
         description="seconds since it was heard of, if not",
     )
+    distance: Number = Field(0, description="how many registries have passed on whether it lives")
     since: Number = Field(0, description="the flows are the changes after this version")
     flows: list[Change] | None = Field(
         None, max_length=FLOWS_MAX, description="their versions rise from `since` to `version`"

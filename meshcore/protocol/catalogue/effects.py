@@ -23,10 +23,14 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class OriginChanged:
-    """What is held of an origin has changed; `life`: (also) whether it is there."""
+    """What is held of an origin has changed.
+
+    `life`: (also) whether it is there; `resourced`: another registry is believed about that now.
+    """
 
     origin: Origin
     life: bool = False
+    resourced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from meshcore.protocol.catalogue.effects import Ask, Change, Effect, OriginChanged, OriginDropped
@@ -34,7 +35,7 @@ from meshcore.protocol.catalogue.holding import NOTHING, Head, Holding
 from meshcore.protocol.catalogue.messages import Entry, Exchange
 from meshcore.protocol.catalogue.peers import Peer
 from meshcore.protocol.catalogue.records import Flow, Origin
-from meshcore.protocol.catalogue.shelf import Shelf
+from meshcore.protocol.catalogue.shelf import DISTANCE_MAX, Shelf
 
 BYTES_PER_MESSAGE = 48 * 1024  # it then travels whole, without a body of its own
 CONNECT_BYTES = 4 * 1024 * 1024  # of flows in the answer to a registry that connects
@@ -171,11 +172,15 @@ class CatalogueExchange:
                 peer.mark(origin)
         return effects
 
-    def on_failure(self, key: str, token: int, now: float) -> None:
+    def on_failure(self, key: str, token: int, now: float) -> list[Effect]:
         """What we asked was not answered."""
         peer = self._peers.get(key)
-        if peer is not None and peer.asked is not None and peer.token == token:
-            peer.failed(now, self._rng)
+        if peer is None or peer.asked is None or peer.token != token:
+            return []
+        peer.failed(now, self._rng)
+        if not peer.is_lost(now):
+            return []
+        return self._spread(self.shelf.on_source_lost(key, now), now)
 
     def _on_entry(
         self, entry: Entry, sender: str, peer: Peer | None, answer: list[Entry],
@@ -190,7 +195,7 @@ class CatalogueExchange:
         if refused:
             self.shelf.refused += 1
         elif origin != self.own:
-            taken = self.shelf.take(entry, sender, now, own_word=own_word)
+            taken = self.shelf.take(entry, sender, now, own_word=own_word, outside=outside)
             effects = self._spread(taken, now)
         held = self.shelf.get(origin)
         head = NOTHING if held is None else held.head
@@ -214,7 +219,8 @@ class CatalogueExchange:
             elif isinstance(change, OriginChanged):
                 held = self.shelf.holdings[change.origin]
                 for peer in self._peers.values():
-                    if self._passes(held, peer):
+                    back = change.resourced and peer.key == held.source
+                    if back or self._passes(held, peer):
                         if not peer.has_something and peer.asked is None:
                             peer.wait_until(now + SETTLE)
                         peer.mark(change.origin, life=change.life)
@@ -267,9 +273,12 @@ class CatalogueExchange:
                 break
             del peer.dirty[origin]
             held, known = self.shelf.get(origin), peer.heads.get(origin)
-            if held is None or not self._passes(held, peer):
+            if held is not None and life and peer.key == held.source:
+                # Were it to believe us, and we it, nobody would ever say that this one is gone.
+                entry = replace(self._entry(held, now), alive=False, distance=DISTANCE_MAX)
+            elif held is None or not self._passes(held, peer):
                 continue
-            if known is None:  # the first that it hears of this one: how far is it?
+            elif known is None:  # the first that it hears of this one: how far is it?
                 entry = self._entry(held, now)
             elif held.head > known or life:
                 entry = self._entry(held, now, known=known, room=room)
@@ -304,7 +313,9 @@ class CatalogueExchange:
         if known is not None and head > known:
             delta = held.delta_after(known, room)
             head = delta.head
-        return Entry(held.origin, held.organization, head, held.alive, age, delta, refused)
+        return Entry(
+            held.origin, held.organization, head, held.alive, age, held.distance, delta, refused
+        )
 
     def _message(self, entries: Iterable[Entry]) -> Exchange:
         return Exchange(

@@ -66,7 +66,8 @@ class Holding:
 
     `alive` is whether it is known to live; `silent_since` when it was heard last, where it does not
     (monotonic seconds). `direct` says that it told us itself, `source` which registry told us
-    otherwise; None where that one is gone as well. `stale`: restored, and not heard of since.
+    otherwise; None where that one is gone as well. `distance`: how many registries that word has
+    passed. `stale`: restored, and not heard of since.
     """
 
     origin: Origin
@@ -78,6 +79,7 @@ class Holding:
     stale: bool = False
     direct: bool = False
     source: str | None = None
+    distance: int = 0
     forgotten: list[str] = field(default_factory=list)  # urls, until the shelf has told it
     _ordered: tuple[Head, list[Item]] | None = None  # for whoever needs more than the last few
 

@@ -4,12 +4,13 @@ A message has one shape, whoever sends it and over whatever::
 
     {"url", "mesh", "life", "organization", "feed", "nodes": [NODE, …]}
     NODE: {"mesh", "node", "organization", "incarnation", "version", "complete", "alive", "age",
-           "since", "flows": [FLOW, …] | None, "refused"?: True}
+           "distance", "since", "flows": [FLOW, …] | None, "refused"?: True}
     FLOW: {"url", "name", "description", "author", "tags", "kind", "version", "deleted"}
 
 A NODE without flows says how much the sender holds of it, one with flows tells the changes after
 `since` up to there. `life` is drawn at the sender's start: another one means that what it was told
-before may be forgotten. `age` is the seconds since a node that does not live was heard of.
+before may be forgotten. `age` is the seconds since a node that does not live was heard of;
+`distance` how many registries have passed on whether it lives.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Entry:
     head: Head
     alive: bool
     age: float
+    distance: int = 0
     delta: Delta | None = None
     refused: bool = False
 
@@ -88,6 +90,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "complete": entry.head.complete,
         "alive": entry.alive,
         "age": entry.age,
+        "distance": entry.distance,
         "since": 0 if delta is None else delta.since,
         "flows": None if delta is None else [_change(change) for change in delta.changes],
     }
@@ -152,6 +155,7 @@ def _read_entry(value: object, where: str) -> Entry:
         head=head,
         alive=_flag(node, "alive", dot),
         age=_age(node, dot),
+        distance=_number(node, "distance", dot) if "distance" in node else 0,
         delta=delta,
         refused=node.get("refused") is True,
     )

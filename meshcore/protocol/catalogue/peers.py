@@ -10,6 +10,7 @@ from meshcore.protocol.catalogue.records import Origin
 
 RETRY_MIN, RETRY_MAX = 0.5, 30.0  # seconds; doubling
 SILENCE = 60.0  # seconds after which a registry outside is asked for the difference
+LOST_AFTER = 90.0  # seconds after the last word of a registry outside that we do not reach
 GIVE_UP = 3  # failures after which nothing counts as under way with it
 
 
@@ -22,7 +23,7 @@ class Peer:
 
     __slots__ = (
         "asked", "contact_at", "dirty", "failures", "heads", "incarnation", "key", "life",
-        "not_before", "outside", "token", "uncompared", "welcomed",
+        "not_before", "outside", "reached", "token", "uncompared", "welcomed",
     )  # fmt: skip
 
     def __init__(
@@ -40,6 +41,7 @@ class Peer:
         self.failures = 0
         self.not_before = now
         self.contact_at: float | None = None
+        self.reached = False  # it has answered us
         self.welcomed = False  # of a registry outside: it has heard who we are
 
     def begin_life(self, life: int, origins: Iterable[Origin]) -> bool:
@@ -83,6 +85,7 @@ class Peer:
         self.failures = 0
         self.not_before = now
         self.contact_at = now
+        self.reached = True
         return told
 
     def failed(self, now: float, rng: random.Random) -> None:
@@ -93,6 +96,14 @@ class Peer:
             self.uncompared[origin] = None
         self.asked = None
         self.hold_off(now, rng)
+
+    def is_lost(self, now: float) -> bool:
+        """Whether a registry outside, which has just not answered again, counts as gone.
+
+        One that has never answered may still reach us: it asks after a silence at the latest.
+        """
+        heard = self.contact_at is not None and now < self.contact_at + LOST_AFTER
+        return self.outside and self.failures >= GIVE_UP and (self.reached or not heard)
 
     def hold_off(self, now: float, rng: random.Random) -> None:
         self.failures += 1

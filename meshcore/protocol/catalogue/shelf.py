@@ -5,7 +5,9 @@ long it has been silent: an origin that is not there is kept, and forgotten `exp
 heard last. What was restored from disk is *stale* until it is heard of, or `STALE_WAIT` is over.
 
 Who says whether an origin is there: of the nodes of our mesh, the mesh (`on_member`); of a program
-that has registered here, its time to live; of all others, the registry that told us of them.
+that has registered here, its time to live; of all others, the registry that told us of them. Such
+words pass from registry to registry, and could go round in a ring when the one that knew is gone:
+so each carries how many it has passed, the shortest way is believed, and `DISTANCE_MAX` ends it.
 
 Contract: every method that changes something returns OriginChanged, ItemsChanged and OriginDropped
 in order. It never asks what time it is elsewhere: all times are ours, and monotonic.
@@ -30,6 +32,7 @@ from meshcore.protocol.machine import Timers
 
 STALE_WAIT = 30.0  # seconds until what was restored and not heard of counts as offline
 ORIGINS_MAX = 100_000
+DISTANCE_MAX = 16  # registries that a word of life may pass
 
 
 class Shelf:
@@ -88,6 +91,7 @@ class Shelf:
         elif unlike:
             items = offering.replace(held, flows)
         held.organization, held.direct, held.source = organization, True, None
+        held.distance = 0
         effects = _changed(held, items) if items else []
         effects += self._judge(held, True, 0.0, now)
         self._programs[origin] = now + ttl
@@ -108,7 +112,9 @@ class Shelf:
             return False
         return len(self.holdings) >= ORIGINS_MAX or (not entry.alive and entry.age >= self._expiry)
 
-    def take(self, entry: Entry, sender: str, now: float, *, own_word: bool) -> list[Change]:
+    def take(
+        self, entry: Entry, sender: str, now: float, *, own_word: bool, outside: bool
+    ) -> list[Change]:
         """Take what a sender says of an origin; `own_word`: it is that node itself."""
         held = self.holdings.get(entry.origin)
         if held is None:
@@ -125,16 +131,32 @@ class Shelf:
         if held.head > before:
             held.organization = entry.organization
             effects = _changed(held, items)
-        vouched = held.alive and (held.direct or self.is_member(held.origin))
         if own_word:
-            held.direct, held.source = True, None
-        elif not vouched and (held.head > before or (entry.alive and not held.alive)):
+            held.direct, held.source, held.distance = True, None, 0
+            return effects + self._judge(held, True, 0.0, now)
+        if self.is_member(held.origin) or (held.alive and held.direct):
+            return effects  # we know better
+        return effects + self._hear_of(held, entry, sender, now, outside=outside)
+
+    def _hear_of(
+        self, held: Holding, entry: Entry, sender: str, now: float, *, outside: bool
+    ) -> list[Change]:
+        """A registry says whether an origin lives of which we do not know by ourselves."""
+        alive = entry.alive and entry.distance < DISTANCE_MAX - 1
+        alive = alive and entry.head.incarnation >= held.head.incarnation
+        if held.origin.mesh == self.own.mesh and not outside:
+            alive = False  # of our own mesh, the mesh says it to everybody
+        distance = entry.distance + 1
+        resourced = False
+        if alive and (not held.alive or distance < held.distance):
+            resourced = held.source != sender and held.head != NOTHING
             held.direct, held.source = False, sender
-        if own_word:
-            effects += self._judge(held, True, 0.0, now)
-        elif held.source == sender and not vouched and held.head == entry.head:
-            effects += self._judge(held, entry.alive, entry.age, now)
-        return effects
+        if held.source != sender:
+            return self._judge(held, False, entry.age, now) if held.stale and not alive else []
+        moved = resourced or (alive and held.alive and distance != held.distance)
+        held.distance = distance
+        told = self._judge(held, alive, entry.age, now)
+        return [OriginChanged(held.origin, life=True, resourced=resourced)] if moved else told
 
     def restore(self, holding: Holding, age: float, now: float) -> None:
         """Take what was kept on disk, `age` seconds after its origin was heard of last."""

@@ -151,7 +151,7 @@ class World:
 
         def fail() -> None:
             if party.machine is machine and party.up:
-                machine.on_failure(ask.key, ask.token, self.now)
+                self.perform(party, machine.on_failure(ask.key, ask.token, self.now))
 
         if not found or self.rng.random() < self.loss:
             self._later(TIMEOUT, fail)

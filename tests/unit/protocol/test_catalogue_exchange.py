@@ -302,6 +302,62 @@ def test_a_registry_that_leaves_takes_its_programs_along() -> None:
     assert two.status() == {"http://p/": False}
 
 
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("where", ["one mesh", "ring", "full"])
+def test_that_somebody_lives_does_not_go_round_for_ever(where: str, seed: int) -> None:
+    """The one who knew is gone: the others must not go on telling each other."""
+    world = World(seed, delay=0.5)
+    one_mesh = where == "one mesh"
+    parties = [
+        world.add(f"r{n}", mesh="m" if one_mesh else f"m{n}", registry=True) for n in range(4)
+    ]
+    if not one_mesh:
+        for one, other in TOPOLOGIES[where]:
+            parties[one].connect(parties[other])
+    leaf = world.add("n", mesh=parties[0].mesh)
+    leaf.offer("leaf")
+    parties[0].register("http://p/", "a", ttl=10**6)
+    world.run(10.0)
+    assert all(party.status() == {"http://p/": True, "n": True} for party in parties)
+    world.run(seed * 7.0)
+    world.stop(parties[0])
+    world.stop(leaf)
+    world.run(150.0)  # a registry outside is asked after a minute of silence
+    for party in parties[1:]:
+        assert party.status() == {"http://p/": False, "n": False}, party.node
+
+
+@pytest.mark.parametrize("seed", [*range(30), 51, 87, 146, 216])  # the last ones found something
+def test_a_word_that_was_under_way_when_its_source_died_ends_as_well(seed: int) -> None:
+    world = World(seed, delay=0.5)
+    parties = [world.add(f"r{n}", registry=True) for n in range(5)]
+    world.run(5.0)
+    parties[0].register("http://p/", "a", ttl=10**6)
+    world.run(0.1 + seed % 60 * 0.03)
+    world.stop(parties[0])
+    world.run(30.0)
+    for party in parties[1:]:
+        assert party.status() in ({"http://p/": False}, {}), party.node
+
+
+def test_of_its_own_mesh_a_registry_believes_the_mesh_alone() -> None:
+    world = World()
+    registries = [world.add(f"r{n}", registry=True) for n in range(3)]
+    node = world.add("n")
+    node.offer("a")
+    world.settle()
+    world.stop(node)
+    world.settle()
+    # It links up with one of them and speaks, and is gone before the mesh has told of it.
+    message = node.machine._message(
+        [node.machine._entry(node.machine.shelf.holdings[node.machine.own], 0.0)]
+    )
+    _, effects = registries[0].machine.on_request("n", message, world.now)
+    world.perform(registries[0], effects)
+    world.run(20.0)
+    assert [party.status() for party in registries[1:]] == [{"n": False}, {"n": False}]
+
+
 def test_nobody_tells_of_a_node_that_is_there_but_itself() -> None:
     world = World()
     registry, node = world.add("r1", registry=True), world.add("n1")
@@ -374,7 +430,7 @@ def test_whatever_happens_the_registries_agree_in_the_end(seed: int) -> None:
             world.restart(party)
             party.offer(*offers[party.node])
     world.meet()
-    world.run(200.0)
+    world.run(400.0)  # registries outside compare once a minute, and may find shorter ways then
     listing = same_listing(registries)
     assert names(listing) == sorted(chain.from_iterable(offers.values()))
     assert all(alive for party in registries for alive in party.status().values())

@@ -27,9 +27,10 @@ ENTRY = Entry(
     Head(5, 9, True),
     True,
     0.0,
+    3,
     Delta(7, Head(5, 9, True), (Change(8, False, FLOW), Change(9, True, FLOW))),
 )
-HEAD = Entry(Origin("", "http://program/"), "", Head(2, 3, False), False, 12.5, None, True)
+HEAD = Entry(Origin("", "http://program/"), "", Head(2, 3, False), False, 12.5, 0, None, True)
 MESSAGE = Exchange("http://r/", "mesh", 77, "acme", True, (ENTRY, HEAD))
 
 
