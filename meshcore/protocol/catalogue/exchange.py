@@ -162,13 +162,12 @@ class CatalogueExchange:
                 continue
             before = told.get(entry.origin, (None, NOTHING))[0]
             held = self.shelf.get(entry.origin)
-            spared = entry.refused or (held and not held.items and entry.head == NOTHING)
-            peer.learn(entry.origin, held.head if spared and held else entry.head)
+            peer.learn(entry.origin, held.head if entry.refused and held else entry.head)
             if before is not None and not entry.refused and entry.head <= before:
                 peer.hold_off(now, self._rng)  # it has not taken what it was told
         for origin in told:
             held = self.shelf.get(origin)
-            if held is not None and held.head > peer.heads.get(origin, NOTHING):
+            if held is not None and _lacks(held, peer.heads.get(origin, NOTHING)):
                 peer.mark(origin)
         return effects
 
@@ -202,7 +201,7 @@ class CatalogueExchange:
         if refused or head != entry.head:
             ours = held or Holding(origin, alive=False, silent_since=now)
             answer.append(self._entry(ours, now, refused=refused))
-        if peer is not None and held is not None and head > entry.head:
+        if peer is not None and held is not None and _lacks(held, entry.head):
             peer.mark(origin)
         return effects
 
@@ -280,7 +279,7 @@ class CatalogueExchange:
                 continue
             elif known is None:  # the first that it hears of this one: how far is it?
                 entry = self._entry(held, now)
-            elif held.head > known or life:
+            elif _lacks(held, known) or life:
                 entry = self._entry(held, now, known=known, room=room)
             else:
                 continue
@@ -299,7 +298,7 @@ class CatalogueExchange:
         room = CONNECT_BYTES
         for origin, held in self.shelf.holdings.items():
             known = peer.heads.get(origin, NOTHING)
-            if held.head > known and self._passes(held, peer) and room > 0:
+            if _lacks(held, known) and self._passes(held, peer) and room > 0:
                 entries[origin] = self._entry(held, now, known=known, room=room)
                 room -= entries[origin].size
         return list(entries.values())
@@ -310,7 +309,7 @@ class CatalogueExchange:
     ) -> Entry:  # fmt: skip
         age = 0.0 if held.alive else max(0.0, now - held.silent_since)
         head, delta = held.head, None
-        if known is not None and head > known:
+        if known is not None and _lacks(held, known):
             delta = held.delta_after(known, room)
             head = delta.head
         return Entry(
@@ -338,3 +337,8 @@ class CatalogueExchange:
         self.shelf.check_invariants()
         for peer in self._peers.values():
             assert not peer.uncompared.keys() & peer.dirty.keys(), peer.key
+
+
+def _lacks(held: Holding, known: Head) -> bool:
+    """Whether somebody who knows of an origin so far lacks something that matters."""
+    return held.head > known and (bool(held.items) or known != NOTHING)
