@@ -133,7 +133,8 @@ class Shelf:
             effects = _changed(held, items)
         if own_word:
             held.direct, held.source, held.distance = True, None, 0
-            return effects + self._judge(held, True, 0.0, now)
+            # Its word may come before the mesh has told of it, and again after it is gone.
+            return effects + self._judge(held, self.is_member(held.origin), 0.0, now)
         if self.is_member(held.origin) or (held.alive and held.direct):
             return effects  # we know better
         return effects + self._hear_of(held, entry, sender, now, outside=outside)
