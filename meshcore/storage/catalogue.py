@@ -17,11 +17,13 @@ import asyncio
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from itertools import compress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from meshcore.errors import BadPayloadError, BusyError, ClosedError
-from meshcore.storage import disk, ordering, query
+from meshcore.storage import ordering, query
+from meshcore.storage.batch import Batch
 from meshcore.storage.changes import (
     PAGE_MAX,
     Change,
@@ -34,10 +36,11 @@ from meshcore.storage.changes import (
     StoredOrigin,
 )
 from meshcore.storage.columns import Key, order_of
-from meshcore.storage.disk import Batch, RegistryFile
-from meshcore.storage.matching import holds
+from meshcore.storage.matching import Matcher
 from meshcore.storage.table import Table
-from meshcore.storage.writing import Writer
+
+if TYPE_CHECKING:
+    from meshcore.storage.writing import Writer
 
 __all__ = [
     "CatalogueStore",
@@ -53,6 +56,8 @@ __all__ = [
 ]
 
 CHANGES_MAX = 250_000
+MANY = 1000  # changes that wait: with more of them nothing is kept sorted meanwhile
+QUIET = 0.2  # seconds without anything to do, after which what is out of order is sorted
 SEARCHES_MAX = 256
 PLACE_MAX = 2**53  # of a record in a page; beyond it JSON has no whole numbers
 
@@ -68,23 +73,34 @@ class CatalogueStore:
     def __init__(self, path: Path | None, *, on_failure: Callable[[str], None]) -> None:
         """Open or create the file, and read it: ConfigError where that cannot be."""
         self._table = Table()
+        self._matcher = Matcher(self._table)
         self._on_failure = on_failure
         self._writer: Writer | None = None
-        if path is not None:
-            file = RegistryFile(path)
-            try:
-                for number, put, records in file.read():
-                    self._table.restore(number, put, records)
-            except BaseException:
-                file.close()
-                raise
-            self._writer = Writer(file, on_failure=on_failure)
         self._wake = threading.Condition()
         self._jobs: deque[Callable[[], None]] = deque()
         self._changes_waiting = 0
         self._searches_waiting = 0
         self._closed = False
         self._thread: threading.Thread | None = None
+        if path is not None:
+            self._open(path)
+
+    def _open(self, path: Path) -> None:
+        # A node that is no registry needs neither SQLite nor, before the first query, a parser.
+        from meshcore.storage.disk import RegistryFile
+        from meshcore.storage.writing import Writer
+
+        file = RegistryFile(path)
+        try:
+            self._table.void_orders()
+            for number, put, records in file.read():
+                self._table.restore(number, put, records)
+        except BaseException:
+            file.close()
+            raise
+        self._writer = Writer(file, on_failure=self._on_failure)
+        with self._wake:
+            self._hand_over(query.prepare)
 
     # -- what the node calls -----------------------------------------------------------------------
 
@@ -105,6 +121,7 @@ class CatalogueStore:
         with self._wake:
             self._check_open()
             self._wake.wait_for(lambda: self._closed or self._changes_waiting < CHANGES_MAX)
+            self._check_open()
             self._changes_waiting += len(changes)
             self._hand_over(lambda: self._apply(changes))
 
@@ -174,7 +191,9 @@ class CatalogueStore:
     def _hand_over(self, job: Callable[[], None]) -> None:
         self._jobs.append(job)
         if self._thread is None:  # a node that offers nothing and asks nothing needs none
-            self._thread = threading.Thread(target=self._run, name="meshcore-catalogue")
+            self._thread = threading.Thread(
+                target=self._run, name="meshcore-catalogue", daemon=True
+            )
             self._thread.start()
         self._wake.notify_all()
 
@@ -198,25 +217,29 @@ class CatalogueStore:
         return await done
 
     def _run(self) -> None:
-        while True:
-            with self._wake:
-                self._wake.wait_for(lambda: self._jobs or self._closed)
-                if not self._jobs:
-                    return
-                job = self._jobs.popleft()
-            job()
+        while self._has_job(None):
+            while self._has_job(QUIET):
+                self._jobs.popleft()()
+            for _ in self._table.tidying():
+                if self._jobs or self._closed:
+                    break
+
+    def _has_job(self, timeout: float | None) -> bool:
+        """Wait for one; False after `timeout` seconds without, or when it is closed."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._jobs or self._closed, timeout)
+            return bool(self._jobs)
 
     # -- in the thread -----------------------------------------------------------------------------
 
     def _apply(self, changes: Sequence[Change]) -> None:
         batch = Batch()
         try:
-            self._table.apply(changes, batch)
+            self._table.apply(changes, batch, many=self._changes_waiting > MANY)
         except Exception as error:  # a bug of ours: the thread lives on, and it is heard of
             self._on_failure(f"the catalogue could not take a change: {error!r}")
         if self._writer is not None and batch:
-            urgent = any(not isinstance(change, PutOrigin) for change in changes)
-            self._writer.add(batch, urgent=urgent)
+            self._writer.add(batch)
         with self._wake:
             self._changes_waiting -= len(changes)
             self._wake.notify_all()
@@ -224,16 +247,12 @@ class CatalogueStore:
     def _search(self, search: Search, order: Sequence[Key]) -> dict[str, Any]:
         table = self._table
         asked = query.parse(search.q)
-        slots = [
-            slot
-            for slot, live in enumerate(table.live)
-            if live and holds(asked.node, table.item(slot))
-        ]
+        mask = self._matcher.matching(asked.node)
         start = min(search.p * search.pp, PLACE_MAX)
-        found = ordering.page(table, slots, order, start, start + search.pp)
+        found = ordering.page(table, mask, order, start, start + search.pp)
         answer: dict[str, Any] = {
             "total": table.total,
-            "filtered": len(slots),
+            "filtered": mask.bit_count(),
             "p": search.p,
             "pp": search.pp,
             "items": [table.item(slot) for slot in found],
@@ -248,18 +267,15 @@ class CatalogueStore:
         table = self._table
         organizations: Counter[str] = Counter()
         nodes: Counter[str] = Counter()
-        tags: Counter[str] = Counter()
-        for slot, live in enumerate(table.live):
-            if live:
-                put = table.put_of(slot)
-                organizations[put.organization] += 1
-                nodes[put.origin.node] += 1
-                tags.update(table.flows[slot].tags)
+        for number, size in Counter(compress(table.origin_of, table.live)).items():
+            put = table.origin(number)
+            organizations[put.organization] += size
+            nodes[put.origin.node] += size
         return {
             "total": table.total,
             "organization": dict(organizations),
             "node": dict(nodes),
-            "tags": dict(tags),
+            "tags": {tag: table.tags.having(tag) for tag in table.tags},
         }
 
 
@@ -287,4 +303,6 @@ def _answer(
 
 def reset(path: Path) -> None:
     """Forget what the file of a registry holds: delete it. The store must not be open."""
+    from meshcore.storage import disk
+
     disk.remove(path)

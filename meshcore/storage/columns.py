@@ -8,10 +8,14 @@ texts. What is null comes before everything else.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from meshcore.errors import BadPayloadError
+from meshcore.storage.changes import PutOrigin
+
+NEVER = float("-inf")  # a time that there is not: it comes before every other
 
 
 class Kind(Enum):
@@ -48,6 +52,16 @@ COLUMNS: dict[str, Kind] = {
     "status": Kind.ORIGIN,
     "kind": Kind.TEXT,
 }
+# Where the origin of a record has what its records share; a time is NEVER where there is none.
+ORIGIN_VALUES: dict[str, Callable[[PutOrigin], Any]] = {
+    "registry": lambda put: put.registry,
+    "node": lambda put: put.origin.node,
+    "mesh": lambda put: put.origin.mesh,
+    "organization": lambda put: put.organization,
+    "heartbeat": lambda put: NEVER if put.heartbeat is None else put.heartbeat,
+    "status": lambda put: put.status,
+}
+SEPARATOR = "\x1f"  # between the texts of a record; white space, as str.split sees it
 FULL_TEXT = ("organization", "name", "author", "description", "tags")
 
 BY_MAX = 1024  # characters
@@ -82,6 +96,16 @@ def order_of(by: str) -> tuple[Key, ...]:
             )
         keys.setdefault(column, Key(column, direction == "d"))
     return tuple(keys.values())
+
+
+def fold(text: str) -> str:
+    """The text as searches compare it: case-folded, with the unit separator as a space."""
+    return text.casefold().replace(SEPARATOR, " ")
+
+
+def time_or_none(value: float) -> float | None:
+    """A time of a column as it is told."""
+    return None if value == NEVER else value
 
 
 def unknown_column(name: str) -> str:

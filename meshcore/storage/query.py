@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from meshcore.storage.columns import COLUMNS, unknown_column
+from meshcore.storage.columns import COLUMNS, fold, unknown_column
 
 if TYPE_CHECKING:
     from lark import Lark, Token
@@ -131,9 +131,12 @@ def parse(text: str) -> Query:
         return Query(_parsed(text), None)
     except QueryError as error:
         words = text[:QUERY_MAX].split()[:TERMS_MAX]
-        return Query(
-            And(tuple(dict.fromkeys(Words(word.casefold()) for word in words))), str(error)
-        )
+        return Query(And(tuple(dict.fromkeys(Words(fold(word)) for word in words))), str(error))
+
+
+def prepare() -> None:
+    """Load what parsing needs, which takes a tenth of a second, before somebody waits for it."""
+    parser()
 
 
 # -- parsing ---------------------------------------------------------------------------------------
@@ -204,10 +207,10 @@ class _Builder:
         return _deeper(parts[0])
 
     def word(self, parts: list[Token]) -> _Built:
-        return _term(Words(str(parts[0]).casefold()))
+        return _term(Words(fold(parts[0])))
 
     def string(self, parts: list[Token]) -> _Built:
-        return _term(Words(_unquoted(parts[0]).casefold()))
+        return _term(Words(fold(_unquoted(parts[0]))))
 
     def tag(self, parts: list[Token]) -> _Built:
         return _term(OneOf("tags", (_unquoted(parts[1]),)))
@@ -270,7 +273,7 @@ def _column(token: Token) -> str:
 def _contains(column: str, token: Token) -> Contains:
     if COLUMNS[column].is_time:
         raise QueryError(f"{column} is a time: it is ==, !=, <, <=, > or >= another, not ~")
-    return Contains(column, _unquoted(token).casefold())
+    return Contains(column, fold(_unquoted(token)))
 
 
 _ESCAPED = re.compile(r"\\([\\\"'])")

@@ -13,8 +13,11 @@ twice.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import chain
+from operator import attrgetter
+from typing import Any
 
 from meshcore.protocol.catalogue.records import Flow, Origin
 from meshcore.storage.changes import (
@@ -26,54 +29,15 @@ from meshcore.storage.changes import (
     StoredFlow,
     StoredOrigin,
 )
+from meshcore.storage.columns import COLUMNS, NEVER, ORIGIN_VALUES, Kind, time_or_none
+from meshcore.storage.masks import mask_of, mask_of_slots
+from meshcore.storage.orders import Order
+from meshcore.storage.record import NUMBER_MAX, Journal, Record, folded
+from meshcore.storage.words import Postings, Words
 
-NEVER = float("-inf")  # a time that there is not: it comes before every other
-NUMBER_MAX = 2**63 - 1  # of an incarnation or a version; the largest that fits everywhere
 NOTHING = Flow("")  # in slots that are free
-
-
-class Journal(Protocol):
-    """What is told of the rows that changed."""
-
-    def origin(self, number: int, put: PutOrigin | None) -> None:
-        """The origin of that number is this; None: it is gone with all its records."""
-
-    def flow(self, number: int, url: str, record: Record | None) -> None:
-        """The record of that origin is this; None: it is forgotten."""
-
-
-class Record:
-    """One record as it is now."""
-
-    __slots__ = ("created", "deleted", "flow", "incarnation", "modified", "version")
-
-    def __init__(
-        self,
-        flow: Flow,
-        *,
-        incarnation: int,
-        version: int,
-        deleted: bool,
-        created: float | None,
-        modified: float | None,
-    ) -> None:
-        self.flow = flow
-        self.incarnation = incarnation
-        self.version = version
-        self.deleted = deleted
-        self.created = created
-        self.modified = modified
-
-
-def folded(flow: Flow) -> bytes:
-    """The texts of a flow that full text looks at, case-folded, with NUL between them."""
-    parts = (flow.name, flow.author, *flow.tags, flow.description)
-    return encoded("\0".join(parts).casefold())
-
-
-def encoded(text: str) -> bytes:
-    """As UTF-8; half a surrogate pair, which JSON can bring, as if it were a character."""
-    return text.encode("utf-8", "surrogatepass")
+TEXTS = ("name", "url", "author", "description", "tags", "kind")  # of a flow, sorted at all times
+DROPPED_ONE_BY_ONE_MAX = 1000  # records
 
 
 class Table:
@@ -87,8 +51,8 @@ class Table:
         self._free_numbers: list[int] = []
         # By slot:
         self.flows: list[Flow] = []
-        self.texts: list[bytes] = []
-        self.origin_of = array("L")
+        self.texts: list[str] = []
+        self.origin_of = array("I")
         self.created = array("d")
         self.modified = array("d")
         self.live = bytearray()  # 1: not deleted
@@ -96,19 +60,29 @@ class Table:
         self.versions = array("Q")
         self._free: list[int] = []
         self.total = 0  # records that are live
-        self.generation = 0  # counts changes
+        # Indexes, of live records:
+        self.words = Words()
+        self.tags = Postings()
+        self._orders = {name: Order(self.key_of(name)) for name in (*TEXTS, "created", "modified")}
+        self._orders["name"] = Order(self.default_key)
+        # What has changed how often: the records, and each column of the origins.
+        self.epochs = dict.fromkeys(("records", *ORIGIN_VALUES), 0)
+        self._all_live = (0, 0)  # the set, and of which epoch of the records
 
     # -- changes -----------------------------------------------------------------------------------
 
-    def apply(self, changes: Iterable[Change], journal: Journal) -> None:
-        """Take them in order. Flows of an origin that was never put are refused: ValueError."""
+    def apply(self, changes: Iterable[Change], journal: Journal, *, many: bool = False) -> None:
+        """Take them in order. Flows of an origin that was never put are refused: ValueError.
+
+        `many`: there is so much to come that sorting waits.
+        """
+        if many:
+            self.void_orders()
         for change in changes:
-            self.generation += 1
             if isinstance(change, PutFlow):
                 self._put_flow(change, journal)
             elif isinstance(change, PutOrigin):
-                number = self._put_origin(change)
-                journal.origin(number, change)
+                self._put_origin(change, journal)
             elif isinstance(change, DropFlow):
                 self._drop_flow(change, journal)
             elif isinstance(change, DropOrigin):
@@ -126,7 +100,7 @@ class Table:
         for record in records:
             self._set(self._slot(number, record.flow.url), record)
 
-    def _put_origin(self, put: PutOrigin) -> int:
+    def _put_origin(self, put: PutOrigin, journal: Journal) -> None:
         number = self._numbers.get(put.origin)
         if number is None:
             if self._free_numbers:
@@ -136,8 +110,13 @@ class Table:
                 self.origins.append(None)
                 self.slots.append({})
             self._numbers[put.origin] = number
+        old = self.origins[number]
+        for column, value in ORIGIN_VALUES.items():
+            if old is None or value(old) != value(put):
+                self.epochs[column] += 1
         self.origins[number] = put
-        return number
+        beat = old is not None and replace(old, heartbeat=put.heartbeat, at=put.at) == put
+        journal.origin(number, put, beat=beat)
 
     def _put_flow(self, change: PutFlow, journal: Journal) -> None:
         number = self._numbers.get(change.origin)
@@ -173,6 +152,8 @@ class Table:
         number = self._numbers.pop(change.origin, None)
         if number is None:
             return
+        if len(self.slots[number]) > DROPPED_ONE_BY_ONE_MAX:
+            self.void_orders()
         for slot in self.slots[number].values():
             self._clear(slot)
         self.slots[number] = {}
@@ -191,7 +172,7 @@ class Table:
         else:
             slot = len(self.flows)
             self.flows.append(NOTHING)
-            self.texts.append(b"")
+            self.texts.append("")
             self.origin_of.append(number)
             self.created.append(NEVER)
             self.modified.append(NEVER)
@@ -202,14 +183,53 @@ class Table:
         return slot
 
     def _set(self, slot: int, record: Record) -> None:
-        self.flows[slot] = record.flow
-        self.created[slot] = NEVER if record.created is None else record.created
-        self.modified[slot] = NEVER if record.modified is None else record.modified
+        """A record is this now; every index follows."""
+        old, was_live = self.flows[slot], self.live[slot]
+        new, live = record.flow, not record.deleted
+        times = (
+            NEVER if record.created is None else record.created,
+            NEVER if record.modified is None else record.modified,
+        )
+        orders = self._orders_left(slot, new, times, bool(was_live and live))
+        if was_live:
+            for order in orders:
+                order.remove(slot)
+        if was_live and (not live or old != new):
+            self.words.remove(slot, set(self.texts[slot].split()))
+            self.tags.remove(slot, set(old.tags))
+        if live and (not was_live or old != new):
+            text = folded(new)
+            self.texts[slot] = text
+            self.words.add(slot, set(text.split()))
+            self.tags.add(slot, set(new.tags))
+        elif not live:
+            self.texts[slot] = ""
+        self.flows[slot] = new
+        self.created[slot], self.modified[slot] = times
         self.incarnations[slot] = record.incarnation
         self.versions[slot] = record.version
-        self.total += (not record.deleted) - self.live[slot]
-        self.live[slot] = not record.deleted
-        self.texts[slot] = b"" if record.deleted else folded(record.flow)
+        self.total += live - was_live
+        self.live[slot] = live
+        if live:
+            for order in orders:
+                order.add(slot)
+        self.epochs["records"] += 1
+
+    def _orders_left(
+        self, slot: int, flow: Flow, times: tuple[float, float], stays: bool
+    ) -> list[Order]:
+        """The orders in which a record has another place when it becomes this."""
+        orders = self._orders
+        if not stays:
+            return list(orders.values())
+        old = self.flows[slot]
+        left = [orders[name] for name in TEXTS if getattr(old, name) != getattr(flow, name)]
+        for name, before, after in zip(
+            ("created", "modified"), (self.created[slot], self.modified[slot]), times, strict=True
+        ):
+            if before != after:
+                left.append(orders[name])
+        return left
 
     def _clear(self, slot: int) -> None:
         self._set(
@@ -258,11 +278,67 @@ class Table:
             "kind": flow.kind,
         }
 
+    def all_live(self) -> int:
+        """The set of all live records."""
+        mask, epoch = self._all_live
+        if epoch != self.epochs["records"]:
+            mask = mask_of(self.live)
+            self._all_live = mask, self.epochs["records"]
+        return mask
+
+    def of_origins(self, numbers: list[int]) -> int:
+        """The set of the records of these origins."""
+        if sum(len(self.slots[number]) for number in numbers) < len(self.flows) // 4:
+            slots = chain.from_iterable(self.slots[number].values() for number in numbers)
+            return mask_of_slots(slots, len(self.flows))
+        flags = bytearray(len(self.origins))
+        for number in numbers:
+            flags[number] = 1
+        return mask_of(map(flags.__getitem__, self.origin_of))
+
+    def times(self, column: str) -> array[float]:
+        """`created` or `modified`, by slot."""
+        return self.created if column == "created" else self.modified
+
+    def sorted_by(self, column: str) -> array[int]:
+        """The slots of live records by a column of theirs; `name` is the default order."""
+        return self._orders[column].slots(self.live)
+
+    def void_orders(self) -> None:
+        """Sort later, when it is needed or there is time."""
+        for order in self._orders.values():
+            order.void()
+
+    def tidying(self) -> Iterator[None]:
+        """Steps that make the next searches faster; they must not go on after a change."""
+        for order in self._orders.values():
+            yield from order.tidying(self.live)
+        self.words.tidy()
+
+    def key_of(self, column: str) -> Callable[[int], Any]:
+        """What a column has at a slot, to be compared."""
+        if COLUMNS[column] is Kind.TIME:
+            return self.times(column).__getitem__
+        if COLUMNS[column].of_origin:
+            of_number, origin_of = self.origin_key_of(column), self.origin_of
+            return lambda slot: of_number(origin_of[slot])
+        flows, value = self.flows, attrgetter(column)
+        return lambda slot: value(flows[slot])
+
+    def origin_key_of(self, column: str) -> Callable[[int], Any]:
+        """What a column of origins has for the number of one, to be compared."""
+        value = ORIGIN_VALUES[column]
+        return lambda number: value(self.origin(number))
+
+    def origin(self, number: int) -> PutOrigin:
+        """An origin that is there."""
+        put = self.origins[number]
+        assert put is not None, number
+        return put
+
     def put_of(self, slot: int) -> PutOrigin:
         """The origin of a record that is there."""
-        put = self.origins[self.origin_of[slot]]
-        assert put is not None, slot
-        return put
+        return self.origin(self.origin_of[slot])
 
     def dump(self) -> list[dict[str, object]]:
         """Every record, deleted ones too, with its version; by name, node and url."""
@@ -284,7 +360,27 @@ class Table:
         mesh, node = self.put_of(slot).origin
         return flow.name, node, flow.url, mesh
 
-
-def time_or_none(value: float) -> float | None:
-    """A time of a column as it is told."""
-    return None if value == NEVER else value
+    def check_invariants(self) -> None:
+        """Derive every index anew and compare: for tests."""
+        slots = {slot: number for number, by in enumerate(self.slots) for slot in by.values()}
+        assert sorted([*slots, *self._free]) == list(range(len(self.flows)))
+        assert all(self.origin_of[slot] == number for slot, number in slots.items())
+        known = {put.origin: number for number, put in enumerate(self.origins) if put is not None}
+        assert known == self._numbers
+        assert not any(self.slots[number] for number in self._free_numbers)
+        live = [slot for slot, alive in enumerate(self.live) if alive]
+        assert set(live) <= set(slots)
+        assert self.total == len(live) == self.all_live().bit_count()
+        words: dict[str, list[int]] = {}
+        tags: dict[str, list[int]] = {}
+        for slot in live:
+            assert self.texts[slot] == folded(self.flows[slot])
+            for word in set(self.texts[slot].split()):
+                words.setdefault(word, []).append(slot)
+            for tag in set(self.flows[slot].tags):
+                tags.setdefault(tag, []).append(slot)
+        assert self.words.contents() == words
+        assert self.tags.contents() == tags
+        for name in self._orders:
+            key = self.default_key if name == "name" else self.key_of(name)
+            assert list(self.sorted_by(name)) == sorted(live, key=lambda slot: (key(slot), slot))

@@ -17,7 +17,8 @@ import sqlite3
 import threading
 from collections.abc import Callable
 
-from meshcore.storage.disk import Batch, RegistryFile
+from meshcore.storage.batch import Batch
+from meshcore.storage.disk import RegistryFile
 
 BEATS_WAIT = 5.0  # seconds
 RETRY_AFTER = 2.0  # seconds
@@ -33,25 +34,24 @@ class Writer:
         self._on_failure = on_failure
         self._wake = threading.Condition()
         self._waiting = Batch()
-        self._urgent = False  # something waits that is more than beats
         self._closing = False
         self._failing = False
         self._told: list[Written] = []
-        self._thread = threading.Thread(target=self._run, name="meshcore-catalogue-disk")
+        self._thread = threading.Thread(
+            target=self._run, name="meshcore-catalogue-disk", daemon=True
+        )
         self._thread.start()
 
-    def add(self, batch: Batch, *, urgent: bool) -> None:
+    def add(self, batch: Batch) -> None:
         """Write this as well; from any thread."""
         with self._wake:
             self._waiting.update(batch)
-            self._urgent = self._urgent or urgent
             self._wake.notify()
 
     def when_written(self, told: Written) -> None:
         """Call this, in the thread, when all that was added before is on disk or was refused."""
         with self._wake:
             self._told.append(told)
-            self._urgent = True
             self._wake.notify()
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ class Writer:
                 self._wait()
                 batch, self._waiting = self._waiting, Batch()
                 told, self._told = self._told, []
-                closing, self._urgent = self._closing, False
+                closing = self._closing
             error = self._write(batch) if batch else None
             if error is not None:
                 with self._wake:
@@ -84,9 +84,11 @@ class Writer:
         if self._failing:
             self._wake.wait_for(lambda: self._closing or self._told, RETRY_AFTER)
             return
-        self._wake.wait_for(lambda: self._closing or self._urgent or self._waiting)
-        if not self._urgent:
-            self._wake.wait_for(lambda: self._closing or self._urgent, BEATS_WAIT)
+        self._wake.wait_for(lambda: self._is_urgent() or self._waiting)
+        self._wake.wait_for(self._is_urgent, BEATS_WAIT)
+
+    def _is_urgent(self) -> bool:
+        return bool(self._closing or self._told or self._waiting.is_urgent)
 
     def _write(self, batch: Batch) -> Exception | None:
         try:
