@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import time
 from typing import Any
 
@@ -187,6 +188,35 @@ def test_a_registry_elsewhere_takes_part_by_hand() -> None:
                 assert (await client.get(f"{url}/")).json()["connection"] == {}
             finally:
                 listening.close()
+
+    asyncio.run(scenario())
+
+
+def test_an_offer_of_what_nobody_reaches_is_answered_at_once() -> None:
+    """The caller never answers, and names nodes of third parties that do not either."""
+
+    async def scenario() -> None:
+        async with World() as world, httpx.AsyncClient(timeout=20) as client:
+            registry = await world.start("r", "--registry", "--http", "127.0.0.1:0")
+            url = http_of(registry)
+            with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections, no more
+                mute = f"http://127.0.0.1:{silent.getsockname()[1]}"
+                nodes = [
+                    {"mesh": "far", "node": f"{mute}/{number}", "organization": "", "version": 1,
+                     "incarnation": 1, "complete": True, "alive": True,
+                     "flows": [{"url": f"{mute}/{number}/flow", "name": "third", "author": "",
+                                "description": "", "tags": [], "version": 1, "deleted": False}]}
+                    for number in range(50)
+                ]  # fmt: skip
+                offer = {"url": mute, "organization": "far", "feed": True, "nodes": nodes}
+                start = time.monotonic()
+                answer = await client.post(f"{url}/connect", json=offer)
+                assert answer.status_code == 200, answer.text
+                assert [node["node"] for node in answer.json()["nodes"]] == ["r"]
+                assert len(await listed(client, url, q="third")) == 50
+                # Whoever waited for one of them would have waited for seconds, once or fifty times.
+                assert time.monotonic() - start < 2.0
+                assert (await registry.status())["catalogue"]["origins"] == 51
 
     asyncio.run(scenario())
 
