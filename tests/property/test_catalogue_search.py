@@ -137,27 +137,44 @@ def compared(column: str, name: str, bound: Any) -> Callable[[Item], bool]:
     )
 
 
+def parts_of(known: list[str]) -> st.SearchStrategy[str]:
+    """Parts of texts that there are, often in another case; some texts that there are not."""
+
+    @st.composite
+    def part(draw: st.DrawFn) -> str:
+        text = draw(st.sampled_from(known))
+        begin = draw(st.integers(0, max(0, len(text) - 1)))
+        length = draw(st.sampled_from([1, 2, 3, 5, len(text)]))
+        change = draw(st.sampled_from([str, str, str.upper, str.lower, str.swapcase]))
+        return change(text[begin : begin + length])
+
+    return part() | needles if known else needles
+
+
 @st.composite
-def terms(draw: st.DrawFn) -> Asked:
-    form = draw(st.integers(0, 6))
-    column, text = draw(st.sampled_from(TEXT_COLUMNS)), draw(needles)
-    if form == 0:
+def terms(draw: st.DrawFn, known: list[str]) -> Asked:
+    parts, wholes = parts_of(known), st.sampled_from(known) if known else texts
+    form = draw(st.integers(0, 8))
+    column = draw(st.sampled_from(TEXT_COLUMNS))
+    text = draw(parts)
+    if form <= 2:
         return quoted(text), full_text(text)
-    if form == 1:
-        return f"{column} ~ {quoted(text)}", contains(column, text)
-    if form == 2:
-        sign = draw(st.sampled_from(list(OPERATORS)))
-        return f"{column}{sign}{quoted(text)}", compared(column, sign, text)
     if form == 3:
-        several = draw(st.lists(texts, min_size=1, max_size=3))
+        return f"{column} ~ {quoted(text)}", contains(column, text)
+    if form == 4:
+        sign, text = draw(st.sampled_from(list(OPERATORS))), draw(wholes)
+        return f"{column}{sign}{quoted(text)}", compared(column, sign, text)
+    if form == 5:
+        several = draw(st.lists(wholes, min_size=1, max_size=3))
         listed = ", ".join(map(quoted, several))
         return (
             f"{column} in ({listed})",
             lambda item: any(value in several for value in values(column, item)),
         )
-    if form == 4:
-        return f"@tag({quoted(text)})", lambda item: text in item["tags"]
-    if form == 5:
+    if form == 6:
+        tag = draw(wholes)
+        return f"@tag({quoted(tag)})", lambda item: tag in item["tags"]
+    if form == 7:
         return (
             f"{quoted(text)} in {column}",
             (lambda item: text in item["tags"]) if column == "tags" else contains(column, text),
@@ -182,12 +199,25 @@ def combined(inner: st.SearchStrategy[Asked]) -> st.SearchStrategy[Asked]:
     )
 
 
-# `a (b)` needs its left side in parentheses where that is an alternative; simple terms have none.
-queries = st.recursive(
-    terms(),
-    lambda inner: combined(inner.map(lambda asked: (f"({asked[0]})", asked[1]))),
-    max_leaves=5,
-)
+def queries_about(known: list[str]) -> st.SearchStrategy[Asked]:
+    """Queries for which these texts, and parts of them, matter."""
+    # `a (b)` needs its left side in parentheses where that is an alternative.
+    return st.recursive(
+        terms(known),
+        lambda inner: combined(inner.map(lambda asked: (f"({asked[0]})", asked[1]))),
+        max_leaves=4,
+    )
+
+
+def texts_of(items: list[Item]) -> list[str]:
+    """All texts, but of columns in which they are the same everywhere, of some items."""
+    columns = ("organization", "url", "name", "author", "description")
+    return [
+        text
+        for item in items
+        for text in (*(item[column] for column in columns), *item["tags"])
+        if text
+    ]
 
 
 # -- the table as a model --------------------------------------------------------------------------
@@ -339,12 +369,12 @@ def searched(table: Table, matcher: Matcher, q: str, by: str = "") -> list[Item]
 
 
 @settings(max_examples=300, deadline=None)
-@given(filled, queries)
+@given(filled, st.data())
 def test_a_query_finds_what_a_plain_evaluation_finds(
-    catalogue: tuple[list[PutOrigin], list[PutFlow]], asked: Asked
+    catalogue: tuple[list[PutOrigin], list[PutFlow]], data: st.DataObject
 ) -> None:
     table, items = table_of(*catalogue)
-    q, holds = asked
+    q, holds = data.draw(queries_about(texts_of(items)))
     assert query.parse(q).reason is None, q
     matcher = Matcher(table)
     wanted = naive_order([item for item in items if holds(item)], ())
@@ -417,8 +447,9 @@ class Changing(RuleBasedStateMachine):
             self.model.apply(put)
         self.table.apply(puts, Batch())
 
-    @rule(asked=queries, by=orders_by)
-    def search(self, asked: Asked, by: str) -> None:
+    @rule(data=st.data(), by=orders_by)
+    def search(self, data: st.DataObject, by: str) -> None:
+        asked = data.draw(queries_about(texts_of(self.model.items())))
         self.asked = [asked, *self.asked[:2]]
         self.search_again(0, by)
 

@@ -1,8 +1,8 @@
 """Writes a registry's file as fast as it can, until it is killed: PATH FLOWS.
 
-Each generation is one `submit`: the origin gets the generation as its version and all its flows get
-it as their name; another origin comes with a flow, and the one of two generations ago goes. Lines
-on stdout: `open`, then each generation that has been flushed.
+Each generation is one `submit`: the origin gets the generation as its version and all its flows
+get it as their name; another origin comes with a flow, and the one of two generations ago goes.
+Lines on stdout: `open`, then each generation that has been flushed.
 """
 
 from __future__ import annotations
