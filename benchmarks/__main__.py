@@ -21,6 +21,7 @@ QUESTIONS = {
     "idle": "what a node with nothing to do costs in a mesh of 10, 100 and 1,000",
     "detection": "how soon everybody knows that a node was killed, froze, woke or left",
     "routing": "shortest paths over the whole graph and after one change",
+    "catalogue": "searches in a registry's 100,000 records: every filter with every order, memory",
     "simulator": "meshes of 10, 100 and 1,000 simulated nodes: detection, load, joins, speed",
 }
 # They run no processes: they report lines, not figures per subject.

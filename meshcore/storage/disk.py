@@ -75,7 +75,7 @@ class RegistryFile:
         """What goes wrong here is what the user can do something about."""
         try:
             yield
-        except (sqlite3.Error, ValueError, TypeError) as error:
+        except (sqlite3.Error, ValueError) as error:
             if isinstance(error, ConfigError):
                 raise
             raise ConfigError(
@@ -108,7 +108,11 @@ class RegistryFile:
         with self._explained():
             rows = self._database.execute("SELECT * FROM origin ORDER BY number").fetchall()
             for row in rows:
-                yield row[0], _origin_of(row), self._records(row[0])
+                try:
+                    origin = int(row[0]), _origin_of(row), self._records(row[0])
+                except (TypeError, ValueError, OverflowError) as error:
+                    raise ValueError("it has a row that was not written by meshcore") from error
+                yield origin
 
     def _records(self, number: int) -> list[Record]:
         rows = self._database.execute(
@@ -155,9 +159,9 @@ def _origin_of(row: tuple[Any, ...]) -> PutOrigin:
         version=int(version),
         direct=bool(direct),
         status=STALE if status == ONLINE else intern(status),
-        heartbeat=heartbeat,
-        at=at,
-        ttl=ttl,
+        heartbeat=_time(heartbeat),
+        at=float(at),
+        ttl=_time(ttl),
     )
 
 
@@ -167,9 +171,9 @@ def _record_of(row: tuple[Any, ...]) -> Record:
     created, modified = times
     return Record(
         Flow(
-            url=url,
-            name=name,
-            description=description,
+            url=_text(url),
+            name=_text(name),
+            description=_text(description),
             author=intern(author),
             tags=tuple(map(intern, json.loads(tags))),
             kind=intern(kind),
@@ -177,6 +181,16 @@ def _record_of(row: tuple[Any, ...]) -> Record:
         incarnation=int(incarnation),
         version=int(version),
         deleted=bool(deleted),
-        created=created,
-        modified=modified,
+        created=_time(created),
+        modified=_time(modified),
     )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _time(value: Any) -> float | None:
+    return None if value is None else float(value)

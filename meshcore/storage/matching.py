@@ -29,6 +29,8 @@ OFTEN = 0.2  # share of the sample
 FEW = 8  # a set with less than one in so many records is looked at one by one
 QUICK = (Kind.ORIGIN, Kind.ORIGIN_TIME, Kind.TAGS)
 
+_OPPOSITE = b"\1" + bytes(255)  # for marks
+
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -191,7 +193,7 @@ class Matcher:
         table = self._table
         marks = bytearray(len(table.flows))
         table.words.mark_some(text, marks)
-        slots = list(compress(range(len(marks)), map(operator.not_, marks)))
+        slots = list(compress(range(len(marks)), marks.translate(_OPPOSITE)))
         texts = map(table.texts.__getitem__, slots)
         for slot in compress(slots, map(operator.contains, texts, repeat(text))):
             marks[slot] = 1

@@ -17,8 +17,8 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
-FREQUENT = 64  # words
-MARKED_MAX = 1.2  # times all records
+FREQUENT = 128  # words
+MARKED_MAX = 2.0  # times all records
 RECENT_MAX = 4096  # words that are not in the vocabulary's string yet
 # What looking up may cost before looking at every record is cheaper, measured in slots of postings
 # (30 ns each): a word of the vocabulary is as much as this many, a record that is looked at three.
