@@ -35,6 +35,8 @@ FOUND_LATER = {
     60245: "the same, behind one that had been slow",
     60368: "the same, and who could have said so was cut off and came back with old words",
     60443: "the same, of three in a row",
+    700928: "a beat that had waited while its receiver stood still made that one 6.7 s older",
+    701069: "the same",
     701079: "the same as 60368, by a node that joined",
     701447: "a second link, as old as the last word, took over and counted as a sign of life",
     702075: "a life that lost its data and its clock was outbid by its old one, which is no return",
