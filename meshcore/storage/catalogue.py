@@ -6,7 +6,7 @@ other one has the file (`writing`). The loop only hands over: nothing here block
 rule at the bound.
 
 The rule at the bound: changes that wait for the table number at most `CHANGES_MAX`; `submit` waits
-for room beyond it, which takes as long as the thread needs for what is before it (about 30 µs
+for room beyond it, which takes as long as the thread needs for what is before it (12 to 60 µs
 each). Nothing is lost, and memory is bounded. Searches that wait number at most `SEARCHES_MAX`;
 one more is BusyError. What waits for the disk is bounded by the number of records.
 """
@@ -56,7 +56,7 @@ __all__ = [
 ]
 
 CHANGES_MAX = 250_000
-MANY = 1000  # changes that wait: with more of them nothing is kept sorted meanwhile
+MANY = 2000  # changes that wait: with more of them nothing is kept sorted meanwhile
 QUIET = 0.2  # seconds without anything to do, after which what is out of order is sorted
 SEARCHES_MAX = 256
 PLACE_MAX = 2**53  # of a record in a page; beyond it JSON has no whole numbers

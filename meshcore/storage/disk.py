@@ -12,6 +12,7 @@ ConfigError that names it and the way out; it is never repaired or overwritten b
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -175,7 +176,7 @@ def _record_of(row: tuple[Any, ...]) -> Record:
             name=_text(name),
             description=_text(description),
             author=intern(author),
-            tags=tuple(map(intern, json.loads(tags))),
+            tags=_tags(tags),
             kind=intern(kind),
         ),
         incarnation=int(incarnation),
@@ -184,6 +185,12 @@ def _record_of(row: tuple[Any, ...]) -> Record:
         created=_time(created),
         modified=_time(modified),
     )
+
+
+@functools.lru_cache(maxsize=4096)
+def _tags(text: str) -> tuple[str, ...]:
+    """Tags as they are on disk; records with the same ones share them."""
+    return tuple(map(intern, json.loads(text)))
 
 
 def _text(value: object) -> str:

@@ -159,12 +159,12 @@ def parser() -> Lark:
 
 
 def _parsed(text: str) -> Node:
-    import lark
-
     if not text.strip():
         return And(())
     if len(text) > QUERY_MAX:
         raise QueryError(f"longer than {QUERY_MAX} characters; the rest was left out")
+    import lark
+
     try:
         built = parser().parse(text)
     except lark.exceptions.UnexpectedEOF:

@@ -37,7 +37,7 @@ from meshcore.storage.words import Postings, Words
 
 NOTHING = Flow("")  # in slots that are free
 TEXTS = ("name", "url", "author", "description", "tags", "kind")  # of a flow, sorted at all times
-DROPPED_ONE_BY_ONE_MAX = 1000  # records
+DROPPED_ONE_BY_ONE_MAX = 2000  # records
 
 
 class Table:

@@ -29,17 +29,20 @@ def run(path: Path, seconds: float, seed: int) -> int:
     """Kill, look, and go on from there, for so long; tells how often. AssertionError: see there."""
     rng = random.Random(seed)
     ends = time.monotonic() + seconds
-    kills = flushed = 0
+    kills = flushed = flushes = 0
     while time.monotonic() < ends:
         # A tenth is killed while it opens, or creates, the file.
         delay = None if rng.random() < 0.1 else LONGEST * rng.random() ** 2
-        flushed = max(flushed, _write_until_killed(path, delay, rng))
+        last = _write_until_killed(path, delay, rng)
+        flushes += last > 0
+        flushed = max(flushed, last)
         kills += 1
         flushed = look(path, flushed, f"kill {kills} of seed {seed}")
         if kills % 10 == 0:  # and from nothing again
             for each in path.parent.glob(path.name + "*"):
                 each.unlink()
             flushed = 0
+    assert flushes > kills // 4, f"only {flushes} of {kills} writers came to flush anything"
     return kills
 
 
@@ -70,6 +73,8 @@ def look(path: Path, flushed: int, when: str) -> int:
     assert not complaints, (when, complaints)
     with contextlib.closing(sqlite3.connect(path)) as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)], when
+        orphans = "SELECT count(*) FROM flow WHERE origin NOT IN (SELECT number FROM origin)"
+        assert database.execute(orphans).fetchone() == (0,), when
     if catalogue_writer.ORIGIN not in found:
         assert not flushed, f"{when}: generation {flushed} was flushed, and nothing is there"
         assert not found, when

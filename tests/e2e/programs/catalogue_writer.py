@@ -8,6 +8,7 @@ Lines on stdout: `open`, then each generation that has been flushed.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -67,8 +68,13 @@ async def write(store: CatalogueStore, generation: int, flows: int) -> None:
             print(generation, flush=True)
 
 
+def fail(line: str) -> None:
+    print(line, flush=True)
+    os._exit(1)  # this is another thread
+
+
 def main(path: str, flows: str) -> None:
-    store = CatalogueStore(Path(path), on_failure=lambda line: sys.exit(line))
+    store = CatalogueStore(Path(path), on_failure=fail)
     versions = [each.put.version for each in store.load() if each.put.origin == ORIGIN]
     print("open", flush=True)
     asyncio.run(write(store, max(versions, default=0), int(flows)))

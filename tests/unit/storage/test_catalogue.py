@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -319,3 +321,22 @@ def test_a_closed_store_takes_nothing(stores: Stores) -> None:
         store.submit([origin(ALPHA)])
     with pytest.raises(ClosedError):
         run(lambda: store.search(Search()))
+
+
+def test_a_node_that_is_no_registry_loads_neither_sqlite_nor_the_parser() -> None:
+    program = """
+import asyncio, sys
+from meshcore.storage.catalogue import CatalogueStore, Search
+store = CatalogueStore(None, on_failure=print)
+async def search(q):
+    return (await store.search(Search(q)))["total"]
+asyncio.run(search(""))
+print(sorted({"sqlite3", "lark"} & set(sys.modules)))
+asyncio.run(search("name == x"))
+print(sorted({"sqlite3", "lark"} & set(sys.modules)))
+store.close()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "[]\n['lark']\n"

@@ -138,7 +138,12 @@ def test_a_full_disk_is_told_once_and_nothing_is_given_up(
         store.submit([origin(), flow(1)])
         await store.flush()
         watched.refuses = True
+        watched.open.clear()
         store.submit([flow(2), flow(1, version=2)])
+        eventually(lambda: watched.attempts == 2)
+        store.submit([flow(1, version=3)])  # while the disk makes up its mind
+        await store.search(Search())
+        watched.open.set()
         with pytest.raises(OSError, match="disk is full"):
             await store.flush()
         store.submit([flow(3)])
@@ -150,7 +155,7 @@ def test_a_full_disk_is_told_once_and_nothing_is_given_up(
 
     asyncio.run(fill())
     assert complaints == ["the catalogue cannot be written to disk: database or disk is full"]
-    assert on_disk(tmp_path / "c")[1] == [("u1", 2), ("u2", 1), ("u3", 1)]
+    assert on_disk(tmp_path / "c")[1] == [("u1", 3), ("u2", 1), ("u3", 1)]
     watched.refuses = True
     store.submit([flow(4)])
     store.close()
