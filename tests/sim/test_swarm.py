@@ -41,6 +41,9 @@ FOUND_LATER = {
     701447: "a second link, as old as the last word, took over and counted as a sign of life",
     702075: "a life that lost its data and its clock was outbid by its old one, which is no return",
     800353: "a life that ended before its first word could be reported by nobody",
+    800369: "a stall of seconds taught a lane to wait 11 s for a lost packet, long after it was over",
+    800975: "the same",
+    910331: "the same",
     # Deaths that were once known late, and are not since: why was never found.
     **dict.fromkeys((5594, 10220, 10956, 11662, 11944, 12286, 12421, 12590, 30066), "known late"),
 }
