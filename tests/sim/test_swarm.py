@@ -41,7 +41,7 @@ FOUND_LATER = {
     701447: "a second link, as old as the last word, took over and counted as a sign of life",
     702075: "a life that lost its data and its clock was outbid by its old one, which is no return",
     800353: "a life that ended before its first word could be reported by nobody",
-    800369: "a stall of seconds taught a lane to wait 11 s for a lost packet, long after it was over",
+    800369: "a stall that was over had taught a lane to wait 11 s for a lost packet",
     800975: "the same",
     910331: "the same",
     # Deaths that were once known late, and are not since: why was never found.
