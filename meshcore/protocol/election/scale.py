@@ -29,7 +29,7 @@ from __future__ import annotations
 import random
 
 PROVISIONAL = 1 << 63
-CORRECTED_FOR = 30.0  # seconds after a scale was taken; clocks that run apart do not matter in them
+CORRECTED_FOR = 10.0  # seconds after a scale was taken: clocks that run apart hardly matter in them
 TOLERANCE = 1.0  # seconds
 
 
