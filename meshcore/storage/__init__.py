@@ -8,7 +8,7 @@
 `columns`    the columns by name, and the order that `by` asks for
 `query`      the query language: a text becomes a tree
 `matching`   a tree becomes the set of records that it holds for
-`ordering`   one page of that set in any order
+`ordering`   one page of that set in any order; `items` tells its records
 
 Nothing of this is loaded before a node has a catalogue: SQLite and the parser cost more than a
 short command takes.

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from meshcore.errors import BadPayloadError, BusyError, ClosedError
-from meshcore.storage import ordering, query
+from meshcore.storage import items, ordering, query
 from meshcore.storage.batch import Batch
 from meshcore.storage.changes import (
     PAGE_MAX,
@@ -109,7 +109,7 @@ class CatalogueStore:
 
         Who was online then is stale here, in this list and in searches.
         """
-        return self._table.stored()
+        return items.stored(self._table)
 
     def submit(self, changes: Sequence[Change]) -> None:
         """Take changes, in order; on disk all of these are there, or none.
@@ -168,7 +168,7 @@ class CatalogueStore:
 
     async def dump(self) -> list[dict[str, Any]]:
         """Every record, deleted ones too, with `incarnation`, `version`, `deleted`."""
-        return await self._ask(self._table.dump)
+        return await self._ask(lambda: items.dump(self._table))
 
     def close(self) -> None:
         """Finish what was submitted, on disk as well, and stop; twice is harmless. Blocks."""
@@ -255,7 +255,7 @@ class CatalogueStore:
             "filtered": mask.bit_count(),
             "p": search.p,
             "pp": search.pp,
-            "items": [table.item(slot) for slot in found],
+            "items": [items.item(table, slot) for slot in found],
             "by": search.by,
             "q": search.q,
         }

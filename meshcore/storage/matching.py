@@ -103,6 +103,8 @@ class Matcher:
             return self._origins_where(ORIGIN_VALUES[node.column], holds)
         if kind is Kind.TAGS:
             return self._tags_where(holds)
+        if node.column in self._table.coded:
+            return mask_of(self._table.coded[node.column].where(holds))
         if isinstance(node, Contains):
             return self._containing(node)
         return self._records_where(node, holds)
@@ -142,9 +144,9 @@ class Matcher:
     def _containing(self, node: Contains) -> int:
         table, text = self._table, node.text
         value = attrgetter(node.column)
-        marks: Iterable[int] | None = None
-        if node.column not in ("url", "kind"):  # which are not in the full text
-            marks = self._candidates(text)
+        if node.column == "url":  # which is not in the full text
+            return mask_of(map(operator.contains, table.urls, repeat(text)))
+        marks = self._candidates(text)
         if marks is None and " " not in text:  # then fold does no more than this
             folded = map(str.casefold, map(value, table.flows))
             return mask_of(map(operator.contains, folded, repeat(text)))

@@ -26,10 +26,9 @@ from meshcore.storage.changes import (
     DropOrigin,
     PutFlow,
     PutOrigin,
-    StoredFlow,
-    StoredOrigin,
 )
-from meshcore.storage.columns import COLUMNS, NEVER, ORIGIN_VALUES, Kind, time_or_none
+from meshcore.storage.codes import Codes
+from meshcore.storage.columns import COLUMNS, NEVER, ORIGIN_VALUES, Kind, fold, time_or_none
 from meshcore.storage.masks import mask_of, mask_of_slots
 from meshcore.storage.orders import Order
 from meshcore.storage.record import NUMBER_MAX, Journal, Record, folded
@@ -51,7 +50,9 @@ class Table:
         self._free_numbers: list[int] = []
         # By slot:
         self.flows: list[Flow] = []
-        self.texts: list[str] = []
+        self.texts: list[str] = []  # `folded`
+        self.urls: list[str] = []  # case-folded, mostly the same objects as in the flows
+        self.coded = {"author": Codes(), "kind": Codes()}
         self.origin_of = array("I")
         self.created = array("d")
         self.modified = array("d")
@@ -173,6 +174,9 @@ class Table:
             slot = len(self.flows)
             self.flows.append(NOTHING)
             self.texts.append("")
+            self.urls.append("")
+            for column, codes in self.coded.items():
+                codes.append(getattr(NOTHING, column))
             self.origin_of.append(number)
             self.created.append(NEVER)
             self.modified.append(NEVER)
@@ -204,6 +208,11 @@ class Table:
             self.tags.add(slot, set(new.tags))
         elif not live:
             self.texts[slot] = ""
+        if old != new:
+            self.coded["author"].put(slot, new.author)
+            self.coded["kind"].put(slot, new.kind)
+            url = fold(new.url)
+            self.urls[slot] = new.url if url == new.url else url
         self.flows[slot] = new
         self.created[slot], self.modified[slot] = times
         self.incarnations[slot] = record.incarnation
@@ -239,44 +248,6 @@ class Table:
         self._free.append(slot)
 
     # -- what is there -----------------------------------------------------------------------------
-
-    def stored(self) -> list[StoredOrigin]:
-        """Everything, as it is handed to the node after a restart."""
-        found = []
-        for number, put in enumerate(self.origins):
-            if put is not None:
-                flows = [
-                    StoredFlow(
-                        self.flows[slot],
-                        self.incarnations[slot],
-                        self.versions[slot],
-                        not self.live[slot],
-                    )
-                    for slot in self.slots[number].values()
-                ]
-                found.append(StoredOrigin(put, flows))
-        return found
-
-    def item(self, slot: int) -> dict[str, object]:
-        """A record with all its columns."""
-        flow = self.flows[slot]
-        put = self.put_of(slot)
-        return {
-            "registry": put.registry,
-            "node": put.origin.node,
-            "mesh": put.origin.mesh,
-            "organization": put.organization,
-            "created": time_or_none(self.created[slot]),
-            "modified": time_or_none(self.modified[slot]),
-            "heartbeat": put.heartbeat,
-            "url": flow.url,
-            "name": flow.name,
-            "author": flow.author,
-            "description": flow.description,
-            "tags": list(flow.tags),
-            "status": put.status,
-            "kind": flow.kind,
-        }
 
     def all_live(self) -> int:
         """The set of all live records."""
@@ -340,20 +311,6 @@ class Table:
         """The origin of a record that is there."""
         return self.origin(self.origin_of[slot])
 
-    def dump(self) -> list[dict[str, object]]:
-        """Every record, deleted ones too, with its version; by name, node and url."""
-        slots = [slot for by_url in self.slots for slot in by_url.values()]
-        slots.sort(key=self.default_key)
-        return [
-            {
-                **self.item(slot),
-                "incarnation": self.incarnations[slot],
-                "version": self.versions[slot],
-                "deleted": not self.live[slot],
-            }
-            for slot in slots
-        ]
-
     def default_key(self, slot: int) -> tuple[str, str, str, str]:
         """What the default order compares."""
         flow = self.flows[slot]
@@ -379,6 +336,9 @@ class Table:
                 words.setdefault(word, []).append(slot)
             for tag in set(self.flows[slot].tags):
                 tags.setdefault(tag, []).append(slot)
+        for column, codes in self.coded.items():
+            assert codes.contents() == [getattr(flow, column) for flow in self.flows]
+        assert self.urls == [fold(flow.url) for flow in self.flows]
         assert self.words.contents() == words
         assert self.tags.contents() == tags
         for name in self._orders:

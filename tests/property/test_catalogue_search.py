@@ -22,6 +22,7 @@ from meshcore.storage import matching, ordering, orders, query, words
 from meshcore.storage.batch import Batch
 from meshcore.storage.changes import DropFlow, DropOrigin, PutFlow, PutOrigin
 from meshcore.storage.columns import COLUMNS, DEFAULT_ORDER, Key, order_of
+from meshcore.storage.items import item
 from meshcore.storage.matching import Matcher
 from meshcore.storage.table import Table
 
@@ -365,7 +366,7 @@ def searched(table: Table, matcher: Matcher, q: str, by: str = "") -> list[Item]
     mask = matcher.matching(query.parse(q).node)
     found = ordering.page(table, mask, order_of(by), 0, len(table.flows))
     assert len(found) == mask.bit_count()
-    return [table.item(slot) for slot in found]
+    return [item(table, slot) for slot in found]
 
 
 @settings(max_examples=300, deadline=None)
@@ -390,7 +391,7 @@ def test_every_page_of_every_order_is_a_slice_of_the_sorted_whole(
     table, items = table_of(*catalogue)
     wanted = naive_order(items, order_of(by))
     found = ordering.page(table, table.all_live(), order_of(by), start, start + size)
-    assert [table.item(slot) for slot in found] == wanted[start : start + size]
+    assert [item(table, slot) for slot in found] == wanted[start : start + size]
 
 
 @settings(max_examples=300, deadline=None)
