@@ -254,8 +254,8 @@ class Catalogue:
             if decoded.url not in self._outside:
                 self._perform(self._exchange.drop_peer(decoded.url, now))
             return encode(self._empty())
-        if kind == "connect":
-            self._exchange.set_peer(decoded.url, now, outside=True)
+        # Also where it connected before our last start: it need not know of that.
+        self._exchange.set_peer(decoded.url, now, outside=True)
         self._engine.asked += 1
         answer, effects = self._exchange.on_request(
             decoded.url, decoded, now, outside=True, connect=kind == "connect"
@@ -290,6 +290,10 @@ class Catalogue:
         if not self._engine.is_listed(sender):
             raise BadPayloadError(f"{sender} is no node of this mesh: only nodes offer something")
         decoded = self._decoded(message)
+        if not self._exchange.trusts(sender, decoded):
+            raise BadPayloadError(
+                f"{sender} is no registry that is known here: it may tell its own"
+            )
         self._engine.asked += 1
         answer, effects = self._exchange.on_request(sender, decoded, time.monotonic())
         self._perform(effects)

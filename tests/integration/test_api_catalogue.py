@@ -269,6 +269,30 @@ def test_whoever_is_attached_to_a_plain_node_gets_the_answer_of_a_registry() -> 
     run(scenario)
 
 
+def test_a_plain_node_tells_nothing_of_others() -> None:
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            registry = await stack.enter_async_context(new_node("reg", registry=True))
+            node = await stack.enter_async_context(new_node("n1", peers=registry.endpoints))
+            await eventually(lambda: "reg" in node.catalogue.about()["connection"])
+            told = {"url": "http://x/", "name": "x", "author": "", "description": "", "tags": [],
+                    "version": 1, "deleted": False}  # fmt: skip
+            entry = {"mesh": "mesh", "node": "other", "organization": "", "incarnation": 1,
+                     "version": 1, "complete": True, "alive": True, "age": 0, "since": 0,
+                     "flows": [told]}  # fmt: skip
+            message = {"url": "", "mesh": "mesh", "life": 1, "organization": "", "feed": True,
+                       "nodes": [entry]}  # fmt: skip
+            with pytest.raises(BadPayloadError, match="n1 is no registry that is known here"):
+                await node.request("reg", "mesh:catalogue", message, timeout=5)
+            assert await names(registry) == []
+            entry["node"] = "n1"  # of itself it may
+            entry["incarnation"] = 2**52
+            await node.request("reg", "mesh:catalogue", message, timeout=5)
+            assert await names(registry) == ["x"]
+
+    run(scenario)
+
+
 def test_a_program_registers_and_is_known_when_it_comes_again() -> None:
     async def scenario() -> None:
         async with new_node("reg", registry=True) as registry:

@@ -123,6 +123,14 @@ class CatalogueExchange:
 
     # ---- messages
 
+    def trusts(self, sender: str, message: Exchange) -> bool:
+        """Whether a node of our mesh may say that: of others only registries tell.
+
+        It may be one, and we have yet to hear that: it is to ask again.
+        """
+        own = Origin(self.own.mesh, sender)
+        return sender in self._peers or all(entry.origin == own for entry in message.entries)
+
     def on_request(
         self, sender: str, message: Exchange, now: float, *, outside: bool = False,
         connect: bool = False,

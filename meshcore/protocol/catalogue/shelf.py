@@ -118,7 +118,7 @@ class Shelf:
         """Take what a sender says of an origin; `own_word`: it is that node itself."""
         held = self.holdings.get(entry.origin)
         if held is None:
-            if entry.delta is None or entry.delta.since:
+            if entry.delta is None or entry.delta.since or entry.head <= NOTHING:
                 return []
             held = Holding(entry.origin, alive=False, silent_since=now - entry.age)
             self.holdings[entry.origin] = held

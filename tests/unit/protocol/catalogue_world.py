@@ -163,7 +163,10 @@ class World:
                 self._later(TIMEOUT, fail)
                 return
             sender = party.url if ask.outside else party.node
-            if ask.connect:
+            if not ask.outside and not other.machine.trusts(sender, decode(sent)):
+                self._later(self._delay(), fail)
+                return
+            if ask.outside:
                 other.machine.set_peer(sender, self.now, outside=True)
             answer, effects = other.machine.on_request(
                 sender, decode(sent), self.now, outside=ask.outside, connect=ask.connect

@@ -7,6 +7,7 @@ from itertools import chain, combinations
 
 import pytest
 
+from meshcore.protocol.catalogue.holding import NOTHING
 from meshcore.protocol.catalogue.records import Origin
 from tests.unit.protocol.catalogue_world import EXPIRY, Party, World
 
@@ -377,6 +378,23 @@ def test_nobody_tells_of_a_node_that_is_there_but_itself() -> None:
     answer, effects = own.on_request("r2", message, world.now)
     assert effects == []
     assert names(node.listing()) == ["a"]
+
+
+def test_of_others_only_registries_tell() -> None:
+    world = World()
+    registry, node = world.add("r1", registry=True), world.add("n1")
+    outside = world.add("x", mesh="x", registry=True)
+    outside.offer("a")
+    world.settle()
+    held = outside.machine.shelf.holdings[outside.machine.own]
+    entry = outside.machine._entry(held, world.now, known=NOTHING, room=999)
+    message = node.machine._message([entry])
+    assert not registry.machine.trusts("n1", message)
+    registry.machine.set_peer("n1", world.now)  # it is one after all
+    assert registry.machine.trusts("n1", message)
+    own = node.machine.shelf.holdings[node.machine.own]
+    assert registry.machine.trusts("n2", outside.machine._message([]))
+    assert not registry.machine.trusts("n2", node.machine._message([node.machine._entry(own, 0.0)]))
 
 
 def test_a_registry_that_cannot_be_reached_holds_nobody_up() -> None:
