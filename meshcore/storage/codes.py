@@ -7,7 +7,7 @@ reading every record's own text would wait for memory all the time.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 
 class Codes:
@@ -47,10 +47,10 @@ class Codes:
         self._used[number] += 1
         return number
 
-    def where(self, holds: Callable[[str], bool]) -> bytes:
-        """A byte for each slot: 1 where it holds for the text."""
+    def where(self, holds: Callable[[str], bool]) -> Iterator[int]:
+        """For each slot: 1 where it holds for the text."""
         flags = bytes(text is not None and holds(text) for text in self._texts)
-        return bytes(map(flags.__getitem__, self._codes))
+        return map(flags.__getitem__, self._codes)
 
     def contents(self) -> list[str]:
         """All of it by slot, for tests."""

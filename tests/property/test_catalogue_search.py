@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from meshcore.protocol.catalogue.records import Flow, Origin
-from meshcore.storage import matching, ordering, orders, query, words
+from meshcore.storage import masks, matching, ordering, orders, query, words
 from meshcore.storage.batch import Batch
 from meshcore.storage.changes import DropFlow, DropOrigin, PutFlow, PutOrigin
 from meshcore.storage.columns import COLUMNS, DEFAULT_ORDER, Key, order_of
@@ -236,6 +236,7 @@ class Ignored:
 SMALL_IS_LARGE: dict[Any, dict[str, float]] = {
     ordering: {"SORTED_MAX": 1, "FIRST_STEP": 1},
     orders: {"STEP": 2},
+    masks: {"STEP": 3},
     words: {"RECENT_MAX": 1, "RECORD_COST": 1000, "FREQUENT": 2, "MARKED_MAX": 0.5},
     matching: {"SHORT": 0, "KEPT_MAX": 3, "FEW": 2},
 }
