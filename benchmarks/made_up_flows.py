@@ -58,6 +58,7 @@ def put_flows(records: int, *, seed: int = 1) -> Iterator[PutFlow]:
         f"{rng.choice(words)}-{number}" if number % 3 else rng.choice(words)
         for number in range(300)
     ]
+    tags[0] = COMMON_WORD
     kinds = ("flow", "flow", "flow", "action")
     origins = origins_of(records)
     for number in range(records):

@@ -14,10 +14,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from itertools import compress, repeat
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, TypeAlias
 
-from meshcore.storage.columns import COLUMNS, NEVER, ORIGIN_VALUES, Kind, fold
+from meshcore.storage.columns import COLUMNS, NEVER, ORIGIN_VALUES, SEPARATOR, Kind, fold
 from meshcore.storage.masks import mask_of, mask_of_slots, slots_of
 from meshcore.storage.query import And, Compare, Contains, Node, Not, OneOf, Or, Words
 from meshcore.storage.table import Table
@@ -96,7 +96,7 @@ class Matcher:
 
     def _find(self, node: Term) -> int:
         if isinstance(node, Words):
-            return self._full_text(node.text)
+            return self._full_text(node)
         holds = predicate_of(node)
         kind = COLUMNS[node.column]
         if kind.of_origin:
@@ -143,63 +143,63 @@ class Matcher:
 
     def _containing(self, node: Contains) -> int:
         table, text = self._table, node.text
-        value = attrgetter(node.column)
-        if node.column == "url":  # which is not in the full text
-            return mask_of(map(operator.contains, table.urls, repeat(text)))
-        marks = self._candidates(text)
-        if marks is None and " " not in text:  # then fold does no more than this
-            folded = map(str.casefold, map(value, table.flows))
-            return mask_of(map(operator.contains, folded, repeat(text)))
-        slots: Iterable[int] = range(len(table.flows))
-        if marks is not None:
-            slots = compress(slots, marks)
-        return mask_of_slots(self._with_text(node, list(slots)), len(table.flows))
+        marks = None if node.column == "url" else self._candidates(text)  # url: not in full text
+        if marks is None:
+            return mask_of(map(operator.contains, self._folded(node, None), repeat(text)))
+        slots = list(compress(range(len(marks)), marks))
+        return mask_of_slots(self._with_text(node, slots), len(table.flows))
 
-    def _with_text(self, node: Contains, slots: Sequence[int]) -> Iterable[int]:
-        """Those of the slots in which a text of the flow contains something."""
-        flows = map(self._table.flows.__getitem__, slots)
-        folding = fold if " " in node.text else str.casefold
-        texts = map(folding, map(attrgetter(node.column), flows))
+    def _with_text(self, node: Words | Contains, slots: Sequence[int]) -> Iterable[int]:
+        """Those of the slots in which the column, or the full text of the flow, contains it."""
+        if isinstance(node, Contains):
+            texts: Iterable[str] = self._folded(node, slots)
+        else:
+            texts = map(self._table.texts.__getitem__, slots)
         return compress(slots, map(operator.contains, texts, repeat(node.text)))
+
+    def _folded(self, node: Contains, slots: Sequence[int] | None) -> Iterable[str]:
+        """A column of texts, case-folded; of these slots, or of all."""
+        table = self._table
+        column: list[Any] = table.flows
+        if node.column == "url":
+            column = table.urls
+        elif node.column == "description":
+            column = table.texts
+        values: Iterable[Any] = column if slots is None else map(column.__getitem__, slots)
+        if node.column == "url":
+            return values
+        if node.column == "description":  # the last part: nearer at hand, and folded already
+            return map(itemgetter(2), map(str.rpartition, values, repeat(SEPARATOR)))
+        # Where no space is looked for, fold does no more than this.
+        folding = fold if " " in node.text else str.casefold
+        return map(folding, map(attrgetter(node.column), values))
 
     def _containing_among(self, node: Words | Contains, among: int) -> int:
         """The part of a set that contains a text, found by looking at each."""
         table = self._table
-        if isinstance(node, Contains):
-            if COLUMNS[node.column] is not Kind.TEXT:
-                return among & self._set(node)
-            slots = slots_of(among, len(table.flows))
-            return mask_of_slots(self._with_text(node, slots), len(table.flows))
-        organizations = self._organizations_with(node.text)
+        organizations = 0
+        if isinstance(node, Words):
+            organizations = self._organizations_with(node.text)
+        elif COLUMNS[node.column] is not Kind.TEXT:
+            return among & self._set(node)
         slots = slots_of(among & ~organizations, len(table.flows))
-        texts = map(table.texts.__getitem__, slots)
-        holding = compress(slots, map(operator.contains, texts, repeat(node.text)))
-        return among & organizations | mask_of_slots(holding, len(table.flows))
+        holding = mask_of_slots(self._with_text(node, slots), len(table.flows))
+        return among & organizations | holding
 
-    def _full_text(self, text: str) -> int:
-        table = self._table
-        organizations = self._organizations_with(text)
-        candidates = self._candidates(text)
-        if candidates is None:
-            return organizations | self._texts_with(text)
-        if _is_one_word(text):
-            return organizations | mask_of(candidates)
-        texts = table.texts
-        slots = compress(range(len(texts)), candidates)
-        return organizations | mask_of_slots(
-            (slot for slot in slots if text in texts[slot]), len(texts)
-        )
-
-    def _texts_with(self, text: str) -> int:
-        """The records that contain a text, by looking at those that are not known to do so."""
-        table = self._table
-        marks = bytearray(len(table.flows))
-        table.words.mark_some(text, marks)
-        slots = list(compress(range(len(marks)), marks.translate(_OPPOSITE)))
-        texts = map(table.texts.__getitem__, slots)
-        for slot in compress(slots, map(operator.contains, texts, repeat(text))):
-            marks[slot] = 1
-        return mask_of(marks)
+    def _full_text(self, node: Words) -> int:
+        organizations = self._organizations_with(node.text)
+        marks = self._candidates(node.text)
+        if marks is None:
+            marks = bytearray(len(self._table.flows))
+            self._table.words.mark_some(node.text, marks)
+            unknown = list(compress(range(len(marks)), marks.translate(_OPPOSITE)))
+            for slot in self._with_text(node, unknown):
+                marks[slot] = 1
+            return organizations | mask_of(marks)
+        if _is_one_word(node.text):
+            return organizations | mask_of(marks)
+        slots = list(compress(range(len(marks)), marks))
+        return organizations | mask_of_slots(self._with_text(node, slots), len(marks))
 
     def _organizations_with(self, text: str) -> int:
         return self._origins_where(ORIGIN_VALUES["organization"], lambda value: text in fold(value))
