@@ -67,14 +67,22 @@ def converged(nodes: int, seed: int, conditions: Conditions | None = None) -> tu
     return world, took
 
 
-def measure(nodes: int, *, deaths_a_minute: float, loss: float = 0.0, seconds: float) -> Run:
-    """Let time pass over a mesh, with or without churn."""
-    world, start = converged(nodes, nodes, Conditions(news_loss=loss))
+def measure(
+    nodes: int,
+    *,
+    deaths_a_minute: float,
+    loss: float = 0.0,
+    seconds: float,
+    seed: int | None = None,
+) -> Run:
+    """Let time pass over a mesh, with or without churn; `seed`: of all, by default the size."""
+    seed = nodes if seed is None else seed
+    world, start = converged(nodes, seed, Conditions(news_loss=loss))
     deaths, load = Deaths(world, within=KNOWN_WITHIN), Load(world)
     watches: list[Watch] = [deaths, load]
     watch(world, watches)
     if deaths_a_minute:
-        rng = random.Random(f"churn {nodes}")
+        rng = random.Random(f"churn {seed}")
         churn = Churn(world, rng, topology.names(nodes), links=DEGREE, new_share=0.5)
         churn.run(deaths_a_minute / nodes)
     begun = time.process_time()

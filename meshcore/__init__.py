@@ -2,7 +2,8 @@
 
 Nodes link up over ZeroMQ, route over several hops, know who is alive, and do work whose answers
 stream back. `Node` is a full member, `Controller` a node that sends work, `Config` every setting,
-`action` marks a function that others may call; the exceptions are one tree below `MeshError`.
+`action` marks a function that others may call, `selector` stands for a recipient that is yet to be
+picked, `Flow` is what a node offers besides actions; the exceptions are one tree below `MeshError`.
 
 The public names are loaded on first use (PEP 562), so that `import meshcore`, and with it the
 command line, starts without ZeroMQ and MessagePack.
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         WorkCancelledError,
     )
     from meshcore.events import Change, LinkEvent, MasterEvent, Overflow, StatusEvent
+    from meshcore.flows import Flow, FlowError, flow_from
     from meshcore.message import Header, Message
     from meshcore.node import Node
     from meshcore.node_info import NodeInfo
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from meshcore.protocol.view import NodeStatus
     from meshcore.responses import Responses
     from meshcore.router import Link
+    from meshcore.selectors import Selector, selector
     from meshcore.work.actions import action
     from meshcore.work.context import Context
 
@@ -54,6 +57,7 @@ __all__ = [  # noqa: RUF022 (by what they are for)
     "Config",
     "Context",
     "Controller",
+    "Flow",
     "Header",
     "Link",
     "Message",
@@ -63,9 +67,12 @@ __all__ = [  # noqa: RUF022 (by what they are for)
     "Payload",
     "Pong",
     "Responses",
+    "Selector",
     "Timings",
     "__version__",
     "action",
+    "flow_from",
+    "selector",
     "Change",
     "LinkEvent",
     "MasterEvent",
@@ -78,6 +85,7 @@ __all__ = [  # noqa: RUF022 (by what they are for)
     "ClosedError",
     "ConfigError",
     "DeadlineExceededError",
+    "FlowError",
     "MeshError",
     "PeerLostError",
     "ProtocolError",
@@ -96,6 +104,7 @@ _MODULES = {
     "Config": "meshcore.config",
     "Context": "meshcore.work.context",
     "Controller": "meshcore.controller",
+    "Flow": "meshcore.flows",
     "Header": "meshcore.message",
     "Link": "meshcore.router",
     "Message": "meshcore.message",
@@ -105,14 +114,18 @@ _MODULES = {
     "Payload": "meshcore.payload",
     "Pong": "meshcore.controller",
     "Responses": "meshcore.responses",
+    "Selector": "meshcore.selectors",
     "Timings": "meshcore.config",
     "action": "meshcore.work.actions",
+    "flow_from": "meshcore.flows",
+    "selector": "meshcore.selectors",
     "Change": "meshcore.events",
     "LinkEvent": "meshcore.events",
     "MasterEvent": "meshcore.events",
     "Overflow": "meshcore.events",
     "StatusEvent": "meshcore.events",
     **{name: "meshcore.errors" for name in __all__ if name.endswith("Error")},
+    "FlowError": "meshcore.flows",
 }
 
 

@@ -55,6 +55,7 @@ class Announcing:
         return {
             "actions": self._registry.capabilities(),
             "max_workers": self._config.max_workers,
+            "registry": self._config.registry,
             "version": __version__,
             "env": ENVIRONMENT,
             "runtime": f"{platform.python_implementation()} {platform.python_version()}",

@@ -13,9 +13,11 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 from meshcore import host
+from meshcore.catalogue import Catalogue
 from meshcore.config import Config
 from meshcore.connectivity import Connectivity
-from meshcore.errors import BadPayloadError, MeshError, UnknownNodeError
+from meshcore.errors import BadPayloadError, ConfigError, MeshError, UnknownNodeError
+from meshcore.identity import is_directive
 from meshcore.mastership import set_master
 from meshcore.protocol.delivery.outputs import Failure
 from meshcore.protocol.delivery.streams import ServerStream
@@ -24,6 +26,7 @@ from meshcore.router import Router
 from meshcore.runtime.driver import Driver
 from meshcore.runtime.explain import explain
 from meshcore.runtime.serving import Serving
+from meshcore.selectors import Picker, selector
 from meshcore.work.executor import Executor
 
 PING_WAIT = 1.0  # seconds that the table of nodes waits for an answer
@@ -38,6 +41,7 @@ class Asked(Protocol):
     endpoints: list[str]
     router: Router
     connectivity: Connectivity
+    catalogue: Catalogue
 
     async def request(
         self, recipient: str, directive: str, payload: Any, *, timeout: float | None
@@ -47,12 +51,20 @@ class Asked(Protocol):
 class Answers:
     """Registers the answers of one node."""
 
-    def __init__(self, node: Asked, driver: Driver, serving: Serving, executor: Executor) -> None:
+    def __init__(
+        self,
+        node: Asked,
+        driver: Driver,
+        serving: Serving,
+        executor: Executor,
+        picker: Picker,
+    ) -> None:
         self._node = node
         self._driver = driver
         self._mesh = driver.mesh
         self._serving = serving
         self._executor = executor
+        self._picker = picker
         self._started_at = driver.now()
 
     def register(self) -> None:
@@ -68,6 +80,7 @@ class Answers:
                 "mesh:master": self._master,
                 "mesh:force": self._force,
                 "mesh:set_master": self._set_master,
+                "mesh:pick": self._pick,
             }
         )
 
@@ -179,6 +192,17 @@ class Answers:
                 row["nodes"].append(node_id)
         return [rows[directive] for directive in sorted(rows)]
 
+    async def _pick(self, stream: ServerStream, payload: Any, trace: list[str] | None) -> list[str]:
+        asked = payload if isinstance(payload, dict) else {}
+        policy, directive = asked.get("selector"), asked.get("directive")
+        if not isinstance(policy, str) or not is_directive(directive):
+            raise BadPayloadError("mesh:pick takes a map: selector, directive")
+        try:
+            chosen = selector(policy)
+        except ConfigError as error:
+            raise BadPayloadError(str(error)) from error
+        return await self._picker.pick(chosen, str(directive))
+
     def _nodes(self, stream: ServerStream, payload: Any, trace: list[str] | None) -> Any:
         return self._table()
 
@@ -204,6 +228,7 @@ class Answers:
             "is_master": entry.node_id == self._mesh.master,
             "host": about.get("name") if isinstance(about, dict) else None,
             "organization": content.get("organization"),
+            "registry": content.get("registry") is True,
             "active_work": None,
             "actions": sorted(content.get("actions") or {}),
         }
@@ -273,6 +298,7 @@ class Answers:
                 "queued": self._executor.queued,
                 "max_workers": node.config.max_workers,
             },
+            "catalogue": node.catalogue.stats(),
             "channels": stats["channels"],
             "streams": stats["calls_in"] + stats["calls_out"],
             "forwarded": mesh.forwarding.forwarded,

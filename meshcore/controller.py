@@ -25,8 +25,9 @@ from meshcore.mastership import set_master
 from meshcore.message import Message
 from meshcore.node import Node
 from meshcore.protocol.view import NodeStatus
-from meshcore.responses import Responses
+from meshcore.responses import PickedResponses, Responses
 from meshcore.runtime.calls import Progress
+from meshcore.selectors import Selector
 
 _LOG = logging.getLogger("meshcore.controller")
 CHECKED_MAX = 1024  # directives that are known to be well formed
@@ -79,7 +80,7 @@ class Controller(Node):
     async def send(
         self,
         *,
-        recipient: str,
+        recipient: str | Selector,
         directive: str,
         payload: Any = None,
         response_handler: Handler | None = None,
@@ -91,7 +92,7 @@ class Controller(Node):
         """Start work and return its message id; responses go to `response_handler`, in order.
 
         Args:
-            recipient: a node id.
+            recipient: a node id, or a `selector(…)` that picks one.
             directive: `namespace:action`.
             payload: bytes, str, None, numbers, lists and dicts; a Path, binary file or async
                 iterator of bytes is sent as it is read.
@@ -111,7 +112,7 @@ class Controller(Node):
         responses = self.stream(
             recipient, directive, payload, timeout=timeout, priority=priority, progress=progress
         )
-        responses.start()
+        await responses.open()
         # Without a handler nobody reads: what comes is taken, so that the work can end.
         self._started().spawn(self._handle(responses, response_handler))
         return responses.message_id
@@ -133,7 +134,7 @@ class Controller(Node):
 
     async def call(
         self,
-        recipient: str,
+        recipient: str | Selector,
         directive: str,
         payload: Any = None,
         *,
@@ -143,6 +144,7 @@ class Controller(Node):
         """Do work and return its one value.
 
         Args:
+            recipient: a node id, or a `selector(…)` that picks one.
             timeout: seconds; None: the setting `request_timeout`.
 
         Raises:
@@ -155,6 +157,14 @@ class Controller(Node):
         if driver is None or directive not in self._checked:
             driver = self._started()
             self._check(directive)
+        if isinstance(recipient, Selector):
+            return await self._picker.call(
+                recipient,
+                directive,
+                payload,
+                timeout=self.config.request_timeout if timeout is None else timeout,
+                priority=priority,
+            )
         future: asyncio.Future[Any] = driver.loop.create_future()
         call = self._calls.start(
             recipient,
@@ -172,7 +182,7 @@ class Controller(Node):
 
     def stream(
         self,
-        recipient: str,
+        recipient: str | Selector,
         directive: str,
         payload: Any = None,
         *,
@@ -182,17 +192,18 @@ class Controller(Node):
     ) -> Responses:
         """The responses of a piece of work: `async with` it and iterate; leaving early cancels."""
         self._started()
-        return Responses(
-            self._calls,
-            recipient=recipient,
-            directive=self._check(directive),
-            payload=payload,
-            own_id=self.node_id,
-            timeout=timeout,
-            priority=priority,
-            progress=progress,
-            register=self._open,
-        )
+        about: dict[str, Any] = {
+            "directive": self._check(directive),
+            "payload": payload,
+            "own_id": self.node_id,
+            "timeout": timeout,
+            "priority": priority,
+            "progress": progress,
+            "register": self._open,
+        }
+        if isinstance(recipient, Selector):
+            return PickedResponses(self._calls, picker=self._picker, chosen=recipient, **about)
+        return Responses(self._calls, recipient=recipient, **about)
 
     async def cancel(self, message_id: str) -> bool:
         """Cancel work that `send` or `stream` started; False if it had ended."""

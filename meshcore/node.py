@@ -16,9 +16,12 @@ from typing import Any, Self, TypeVar
 
 from meshcore.announcing import Announcing
 from meshcore.answers import Answers
+from meshcore.catalogue import Catalogue
+from meshcore.catalogue.directives import Directives
 from meshcore.config import Config
 from meshcore.connectivity import Connectivity
 from meshcore.errors import ClosedError, ConfigError, MeshError
+from meshcore.flows import Offering
 from meshcore.paths import DataDir
 from meshcore.payload import Spool
 from meshcore.router import Link, Router
@@ -30,6 +33,7 @@ from meshcore.runtime.driver import Driver
 from meshcore.runtime.explain import explain
 from meshcore.runtime.finding import Finding
 from meshcore.runtime.serving import Serving
+from meshcore.selectors import AttachedPicker, Picker
 from meshcore.transport.transport import Transport
 from meshcore.urls import parse_url
 from meshcore.work.executor import Executor
@@ -38,6 +42,7 @@ from meshcore.work.registry import Registry
 _LOG = logging.getLogger("meshcore.node")
 T = TypeVar("T")
 LEAVE_WAIT = 0.5  # seconds for one neighbour to acknowledge that we leave
+SETTLE_WAIT = 0.3  # seconds for registries to take what we have just changed
 DRAIN_WAIT = 0.5  # seconds for the last responses to be acknowledged
 
 
@@ -54,6 +59,7 @@ class Node:
         self._background = Background()
         self._driver: Driver | None = None
         self._data_dir: DataDir | None = None
+        self._web: Any = None  # a meshcore.web.server.WebServer, where there is one
         self._closed: asyncio.Event | None = None
         self._stopping: asyncio.Task[None] | None = None
         for plugin in self.config.plugins:
@@ -63,6 +69,12 @@ class Node:
         self.connectivity = Connectivity(
             self._mesh, self.router, act=self._act, load_of=self._load_of
         )
+        self.catalogue = Catalogue(
+            self._mesh, self.config, request=self.request, fail=self.on_fatal
+        )
+        self.flows = Offering(self.config.flows, offer=self.catalogue.offer, node_id=self.node_id)
+        pick_by = AttachedPicker if self.config.ephemeral else Picker
+        self._picker = pick_by(self.node_id, self.router, self.connectivity, self.request)
 
     # Life ------------------------------------------------------------------------------------
 
@@ -84,6 +96,9 @@ class Node:
                 number = self._data_dir.next_incarnation()
                 self._mesh.set_incarnation(number, time.monotonic())
             self._assemble(loop)
+            await self.flows.load()
+            await self._start_web()  # first: registries outside are asked over it
+            self.catalogue.start(self.config.data_dir)
             for url in self._listen:
                 self._bind(url)
             self._announce()
@@ -97,12 +112,19 @@ class Node:
         driver.flush()
         self._background.start()
 
+    async def _start_web(self) -> None:
+        if self.config.http is not None:
+            from meshcore.web import open_web  # an extra, and slow to load
+
+            self._web = open_web(self)
+            await self._web.start()
+
     def _assemble(self, loop: asyncio.AbstractEventLoop) -> None:
         driver = Driver(loop, self._mesh, owner=self, make_transport=Transport)
         self._driver = driver
         self._announcing = Announcing(self.config, self._registry, driver)
         self._finding = Finding(driver, self.config)
-        self._spool = self._new_spool()
+        self._spool = Spool.of_node(self.config.data_dir, self.config.spool_bytes_max)
         self._serving = Serving(driver, spool=self._spool)
         self._calls = Calls(driver, spool=self._spool, explain=partial(explain, self._mesh))
         self._executor = Executor(
@@ -119,16 +141,8 @@ class Node:
         )
         self._serving.connect(self._executor)
         driver.connect(self._serving, self._calls)
-        Answers(self, driver, self._serving, self._executor).register()
-
-    def _new_spool(self) -> Spool:
-        if self.config.data_dir is None:
-            return Spool(bytes_max=self.config.spool_bytes_max)
-        directory = self.config.data_dir / "spool"
-        directory.mkdir(mode=0o700, exist_ok=True)
-        spool = Spool(bytes_max=self.config.spool_bytes_max, directory=directory)
-        spool.purge()  # what a killed process left behind; the lock says that it is over
-        return spool
+        Answers(self, driver, self._serving, self._executor, self._picker).register()
+        Directives(self.catalogue).register(self._serving.internal)
 
     async def stop(self, *, grace: float | None = None) -> None:
         """Leave the mesh in good order; a second call waits for the first.
@@ -153,6 +167,7 @@ class Node:
         self._mesh.delivery.close_calls(f"{self.node_id} stops", driver.now())
         driver.flush()
         await wait_until(self._mesh.delivery.is_settled, DRAIN_WAIT)
+        await self.catalogue.settle(SETTLE_WAIT)
         self._mesh.leave(driver.now())
         driver.flush()
         if self._mesh.has_link() and not self.config.ephemeral:  # nobody lists a client
@@ -164,6 +179,9 @@ class Node:
     async def _release(self) -> None:
         driver, self._driver = self._driver, None
         if driver is not None:
+            if self._web is not None:
+                await self._web.stop()
+            await self.catalogue.close()
             await self._finding.close()
             await driver.close(linger=0.3)
             self._serving.close()
@@ -255,6 +273,12 @@ class Node:
     def _tell_details(self) -> None:
         if self._driver is not None:
             self._announcing.tell_details()
+            self.catalogue.set_actions(self._registry.capabilities())
+
+    @property
+    def http_url(self) -> str | None:
+        """Where the catalogue is served over HTTP; None where it is not."""
+        return None if self._web is None else self._web.url
 
     @property
     def links(self) -> list[Link]:
@@ -284,6 +308,7 @@ class Node:
 
     def on_event(self, event: Any) -> None:
         self.connectivity.dispatch(event)
+        self.catalogue.dispatch(event)
 
     def on_fatal(self, reason: str) -> None:
         _LOG.error("%s: %s", self.node_id, reason)
@@ -313,6 +338,7 @@ class Node:
         if self._data_dir is not None:
             number = self._data_dir.next_incarnation(at_least=number)
         self._mesh.set_incarnation(number, driver.now())
+        self.catalogue.take_incarnation()
 
     def _act(self, method: Callable[..., None], *arguments: Any) -> None:
         """Have the core do something now, also before the start, and send what follows."""

@@ -30,6 +30,7 @@ from meshcore.urls import check_ipc_path
 _APPLICATION = "meshcore"
 _LOCK = "lock"
 _INCARNATION = "incarnation"
+CATALOGUE = "catalogue.db"  # in the data directory of a registry
 
 
 def state_dir(node_id: str) -> Path:
@@ -154,6 +155,18 @@ class DataDir:
         if not text.isdigit() or int(text) > NUMBER_MAX:
             raise ConfigError(f"{file} must hold a number; restore it, or remove it to start anew")
         return int(text)
+
+    def remove_catalogue(self) -> None:
+        """Begin with an empty catalogue: remove its file, and those that SQLite keeps beside it.
+
+        Raises ConfigError where that cannot be done.
+        """
+        for ending in ("-journal", "-wal", "-shm", ""):  # the file itself last: it is the catalogue
+            file = self.path / (CATALOGUE + ending)
+            try:
+                file.unlink(missing_ok=True)
+            except OSError as error:
+                raise ConfigError(f"{file}: {error.strerror}") from error
 
     def close(self) -> None:
         """Give the directory free; twice is harmless."""

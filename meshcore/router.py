@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from meshcore.protocol.view import NodeStatus
 
 if TYPE_CHECKING:
     from meshcore.protocol.mesh import Mesh
 
 MICROSECONDS_PER_SECOND = 1_000_000
 MICROSECONDS_PER_COST = 1000  # costs are shown in milliseconds
+_EVERYWHERE = "mesh:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,29 @@ class Link:
     dialled: bool
     since: float
     state: str
+
+
+class Offer(NamedTuple):
+    """A node that offers a directive, as this node sees it.
+
+    `cost` is that of the way to it, in microseconds; `max_workers` what it runs at a time.
+    `machine` tells machines apart by what their nodes tell of them (name, system, cores, memory):
+    it is None where nothing is told, and two machines that were set up alike under one name look
+    like one.
+    """
+
+    node_id: str
+    status: NodeStatus
+    reachable: bool
+    stalled: bool
+    cost: int
+    max_workers: int | None
+    machine: tuple[Any, ...] | None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether work can be sent there."""
+        return self.reachable and self.status is not NodeStatus.DEAD
 
 
 class Router:
@@ -52,6 +78,54 @@ class Router:
             for node_id, record in sorted(known.items())
             if node_id in self._mesh.roster
         }
+
+    def offers(self, directive: str) -> list[Offer]:
+        """Every known node that offers a directive, alive or not, by its id.
+
+        The directives of the namespace `mesh` are offered by everybody.
+        """
+        everywhere = directive.startswith(_EVERYWHERE)
+        found = []
+        for entry in self._mesh.roster.nodes():
+            record = self._mesh.details_of.get(entry.node_id)
+            content = {} if record is None else record.content
+            if everywhere or directive in _section(content, "actions"):
+                workers = content.get("max_workers")
+                found.append(
+                    Offer(
+                        entry.node_id,
+                        entry.status,
+                        entry.reachable,
+                        entry.stalled,
+                        entry.cost,
+                        workers if isinstance(workers, int) and workers > 0 else None,
+                        _machine(content),
+                    )
+                )
+        return sorted(found)
+
+    def directives(self) -> list[str]:
+        """Everything that is offered by anybody, sorted, without the namespace `mesh`."""
+        known = self._mesh.details_of
+        return sorted(
+            {
+                directive
+                for node_id, record in known.items()
+                if node_id in self._mesh.roster
+                for directive in _section(record.content, "actions")
+            }
+        )
+
+    @property
+    def machine(self) -> tuple[Any, ...] | None:
+        """What `Offer.machine` is of nodes on this machine."""
+        record = self._mesh.details_of.get(self._mesh.identity.node_id)
+        return None if record is None else _machine(record.content)
+
+    @property
+    def attached_to(self) -> str | None:
+        """The node that an ephemeral client hangs on, once it is attached."""
+        return self._mesh.attached_to
 
     def links(self) -> list[Link]:
         """The links of this node that are up or being made, clients not counted."""
@@ -113,3 +187,9 @@ class Router:
 def _section(content: dict[str, Any], name: str) -> dict[str, Any]:
     found = content.get(name)
     return found if isinstance(found, dict) else {}
+
+
+def _machine(content: dict[str, Any]) -> tuple[Any, ...] | None:
+    host = _section(content, "host")
+    told = (host.get("name"), host.get("os"), host.get("cores"), _section(host, "ram").get("total"))
+    return told if isinstance(told[0], str) and told[0] else None

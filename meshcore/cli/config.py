@@ -75,14 +75,14 @@ def check(*, path: Path, json: bool) -> None:
 
 
 def _values(config: Config) -> dict[str, Any]:
-    """The values by flat key, as plain as `to_dict` makes them."""
+    """The values by flat key, as plain as `to_dict` makes them; what is secret is masked."""
     nested = config.to_dict()
     values = {}
     for key in SETTINGS:
         value: Any = nested
         for part in key.split("."):
             value = value[part]
-        values[key] = value
+        values[key] = SETTINGS[key].shown(value)
     return values
 
 

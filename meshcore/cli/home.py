@@ -68,7 +68,8 @@ def resolve(
     """The settings of flags, environment, file and defaults, completed as a node here needs them.
 
     Args:
-        flags: what the command line says, by setting; None and empty do not count.
+        flags: what the command line says, by setting; None and empty do not count. A flag that is
+            False was said (`--no-feed`).
         file: `--config`.
         env: the environment; None: that of this process.
         keep: make the data directory and keep a made-up id in it.
@@ -76,7 +77,7 @@ def resolve(
     Raises:
         ConfigError: something cannot be used; the text names it.
     """
-    said = {k: v for k, v in flags.items() if v is not None and v is not False and v != ()}
+    said = {k: v for k, v in flags.items() if v is not None and v != ()}
     first = Config.load(file, env=env, overrides=said)
     completed: dict[str, str] = {}
     data_dir = first.data_dir

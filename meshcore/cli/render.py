@@ -146,6 +146,7 @@ def rich_table(
             justify="right" if column.right else "left",
             style=column.style or None,
             no_wrap=not column.wraps,
+            overflow="fold" if column.wraps else "ellipsis",  # half a URL leads nowhere
             min_width=None if column.wraps else _width(column, [row[at] for row in rows]),
         )
     for row in rows:
@@ -163,6 +164,9 @@ _STYLES = {
     "SLOW": "yellow",
     "WARNING": "yellow",
     "DEAD": "red",
+    "online": "green",
+    "stale": "yellow",
+    "offline": "red",
     "up": "green",
     "down": "red",
 }

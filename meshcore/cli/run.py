@@ -5,7 +5,8 @@ follows, one object a line. People are told of links alone. Logs go to stderr. N
 the node up (`outlet.py`).
 
 SIGINT and SIGTERM leave the mesh in good order, a second one ends at once. SIGHUP reads the
-configuration again, applies what can change while the node runs and names what cannot.
+configuration again, applies what can change while the node runs and names what cannot; and it reads
+the sources of flows again, whether the setting has changed or not.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import platform
 import signal
 import sys
 import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,10 +31,10 @@ from meshcore.cli.attach import is_live
 from meshcore.cli.failure import one_line, stdout_is_terminal
 from meshcore.cli.home import Home, resolve
 from meshcore.cli.interrupts import add_signal_handler, end_now
-from meshcore.cli.options import examples
+from meshcore.cli.options import F, examples
 from meshcore.cli.outlet import Outlet, OutletHandler
 from meshcore.errors import ConfigError
-from meshcore.paths import socket_path
+from meshcore.paths import DataDir, socket_path
 from meshcore.urls import is_wildcard, parse_url
 
 if TYPE_CHECKING:
@@ -41,11 +43,25 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("meshcore.cli")
 
 
+def _flag(name: str, *, help: str) -> Callable[[F], F]:
+    """A flag that is None where nobody gave it, so that the file has its say."""
+    return click.option(name, is_flag=True, default=None, help=help)
+
+
+def _no_token(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        raise click.UsageError(
+            "every user of this machine sees a command line: give the token in"
+            " MESHCORE_HTTP_TOKEN, or as http_token in the configuration file"
+        )
+
+
 @click.command(
     epilog=examples(
         "meshctl run --id alpha --plugin demo",
         "meshctl run --id beta --plugin demo --peer 127.0.0.1",
         "meshctl run --config /etc/meshcore/gamma.toml",
+        "meshctl run --registry --flows services.toml --flows acme.lab:flows",
         "meshctl run --listen tcp://*:7323 --insecure",
     )
 )
@@ -54,21 +70,38 @@ _LOG = logging.getLogger("meshcore.cli")
 @click.option("--listen", multiple=True, metavar="URL", help="Listen here; port 0: any free one.")
 @click.option("--peer", "peers", multiple=True, metavar="URL", help="Link up with the node there.")
 @click.option("--auto-connect", type=int, metavar="N", help="Dial learnt addresses up to N links.")
-@click.option("--discovery", is_flag=True, help="Find nodes on this network, and be found.")
+@_flag("--discovery", help="Find nodes on this network, and be found.")
 @click.option("--plugin", "plugins", multiple=True, metavar="MOD", help="Offer its actions.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the node keeps its data.")
 @click.option("--mesh", metavar="NAME", help="Link up with nodes of this mesh only.")
 @click.option("--max-workers", type=int, metavar="N", help="Run at most N actions at a time.")
 @click.option("--organization", metavar="ORG", help="Shown beside the node.")
-@click.option("--registry", is_flag=True, help="Keep the mesh's catalogue.")
+@click.option(
+    "--flows", multiple=True, metavar="SOURCE", help="Offer what a file or module:callable says."
+)
+@_flag("--registry", help="Keep the mesh's catalogue.")
+@click.option(
+    "--feed/--no-feed", default=None, help="Whether the registry passes on what others told it."
+)
+@click.option(
+    "--exchange",
+    "registries",
+    multiple=True,
+    metavar="URL",
+    help="Exchange catalogues with the registry there.",
+)
+@click.option("--reset", is_flag=True, help="Begin with an empty catalogue.")
 @click.option("--http", metavar="HOST:PORT", help="Serve the catalogue and the live page there.")
-@click.option("--insecure", is_flag=True, help="Let anyone who reaches the node join it.")
+@click.option("--http-token", hidden=True, expose_value=False, callback=_no_token)
+@_flag("--insecure", help="Let anyone who reaches the node join it.")
 @click.option(
     "--log-level", metavar="LEVEL", help="debug, info, warning or error.  [default: warning]"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @click.option("--traceback", is_flag=True, hidden=True)  # as every command takes it
-def command(*, file: Path | None, as_json: bool, traceback: bool, **flags: Any) -> None:
+def command(
+    *, file: Path | None, as_json: bool, traceback: bool, reset: bool, **flags: Any
+) -> None:
     """Run a node until it is interrupted.
 
     It listens on tcp://127.0.0.1:7323 if nothing says where to listen or whom to dial, and always
@@ -80,6 +113,9 @@ def command(*, file: Path | None, as_json: bool, traceback: bool, **flags: Any) 
         raise ConfigError(
             f"a node '{home.config.node_id}' runs here already; choose another --id or stop it"
         )
+    if reset:
+        with DataDir(home.data_dir) as data:  # its lock: no running node loses its catalogue
+            data.remove_catalogue()
     _Service(home, flags, file, as_json=as_json).run()
 
 
@@ -96,6 +132,7 @@ class _Service:
         self._signals: list[int] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended = asyncio.Event()
+        self._loading: set[asyncio.Task[None]] = set()
         self._early: list[tuple[dict[str, Any], str]] | None = []  # quicker than the ready line
 
     def run(self) -> None:
@@ -137,7 +174,13 @@ class _Service:
             self._tell(*told)
         for key in self._home.config.reserved_in_use():
             _LOG.warning("%s has no effect in this version yet", key)
-        await self._ended.wait()
+        if self._node.flows.sources:
+            self._tell_flows(self._node.flows.loaded)
+        try:
+            await self._ended.wait()
+        finally:
+            for task in self._loading:
+                task.cancel()
 
     def _on_signal(self, number: int) -> None:
         self._signals.append(number)
@@ -159,7 +202,7 @@ class _Service:
     def _tell_ready(self) -> None:
         node, local = self._node, self._home.local_url
         listen = [url for url in node.endpoints if url != local]
-        event = {"event": "ready", "node_id": node.node_id, "listen": listen, "http": None}
+        event = {"event": "ready", "node_id": node.node_id, "listen": listen, "http": node.http_url}
         self._tell({**event, "socket": local, "pid": os.getpid()}, ready_text(node, listen))
 
     def _on_change(self, change: Any) -> None:
@@ -214,6 +257,27 @@ class _Service:
             f"configuration read again: {text}",
         )
 
+        self._read_flows(had_some="flows" in applied)
+
+    def _read_flows(self, *, had_some: bool) -> None:
+        """Read the sources of flows again, beside the loop, and tell what came of it."""
+        if self._loop is None or not (had_some or self._home.config.flows):
+            return
+        task = self._loop.create_task(self._load_flows(self._home.config.flows))
+        self._loading.add(task)
+        task.add_done_callback(self._loading.discard)
+
+    async def _load_flows(self, sources: Sequence[str]) -> None:
+        self._tell_flows(await self._node.flows.load(sources))
+
+    def _tell_flows(self, loaded: Any) -> None:
+        """How many there are. What is wrong with others is in the log, one by one."""
+        flows, problems = len(loaded.flows), [_as_json(problem) for problem in loaded.problems]
+        text = f"{flows:,} flow{'' if flows == 1 else 's'} loaded"
+        if problems:
+            text += f", {len(problems):,} problem{'' if len(problems) == 1 else 's'} (see the log)"
+        self._tell_event("flows", {"loaded": flows, "problems": problems}, text)
+
     def _apply(self, fresh: Home, changed: tuple[str, ...]) -> list[str]:
         """Change what can change while the node runs; the keys of it."""
         old, new = self._home.config, fresh.config
@@ -230,6 +294,11 @@ class _Service:
         if "auto_connect" in changed:
             self._node.set_auto_connect(new.auto_connect)
             applied.append("auto_connect")
+        if "registries" in changed:
+            self._node.catalogue.set_registries(new.registries)
+            applied.append("registries")
+        if "flows" in changed:  # their sources are read again at every SIGHUP
+            applied.append("flows")
         if "log_level" in changed:
             self._set_log_level(fresh)
             applied.append("log_level")
@@ -248,6 +317,10 @@ class _Service:
         logging.getLogger().setLevel(level.upper())
 
 
+def _as_json(problem: Any) -> dict[str, str]:
+    return {"source": problem.source, "where": problem.where, "reason": problem.reason}
+
+
 def ready_text(node: Node, listen: list[str]) -> str:
     """What a person wants to know when the node is up: where it is and how to join it."""
     lines = [f"{node.node_id} is up"]
@@ -256,6 +329,8 @@ def ready_text(node: Node, listen: list[str]) -> str:
         lines.append(f"  to join it  meshctl run --peer {_dialable(listen[0])}")
     else:
         lines.append("  listens nowhere, it only dials: " + ", ".join(node.config.peers))
+    if node.http_url is not None:
+        lines.append(f"  catalogue   {node.http_url}/flows")
     lines.append(f"  look at it  meshctl status --via {node.node_id}    (Ctrl-C ends it)")
     return "\n".join(lines)
 

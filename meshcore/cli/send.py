@@ -19,16 +19,24 @@ from meshcore.cli.options import Options, examples, with_options
 from meshcore.identity import is_directive
 
 if TYPE_CHECKING:
-    from meshcore import Message
+    from meshcore import Message, Selector
 
 _NEGATIVE = re.compile(r"-(\d|\.\d)")
 _MARK = "\N{WORD JOINER}"  # before a negative number, which click would take for an option
+_ANY = "least-loaded"  # whom --any means when it does not say
 
 
 class _Command(click.Command):
-    """Lets a negative number be the payload: `meshctl send gamma demo:echo -5`."""
+    """Lets a negative number be the payload: `meshctl send gamma demo:echo -5`.
+
+    And `--any` stand alone: click would take the next word for its value.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ours = args.index("--") if "--" in args else len(args)
+        args = [
+            f"--any={_ANY}" if arg == "--any" and at < ours else arg for at, arg in enumerate(args)
+        ]
         return super().parse_args(
             ctx, [_MARK + arg if _NEGATIVE.match(arg) else arg for arg in args]
         )
@@ -41,11 +49,20 @@ class _Command(click.Command):
         "meshctl send gamma tools:resize '{\"width\": 640}'",
         "meshctl send gamma demo:echo --file photo.jpg > copy.jpg",
         "echo hello | meshctl send gamma demo:echo - --json",
+        "meshctl send --any demo:burn 5",
+        "meshctl send --any=nearest demo:echo hello",
     ),
 )
-@click.argument("node")
-@click.argument("directive")
+@click.argument("node", required=False, metavar="NODE")
+@click.argument("directive", required=False, metavar="DIRECTIVE")
 @click.argument("payload", required=False, metavar="[PAYLOAD | -]")
+@click.option(
+    "--any",
+    "policy",
+    metavar="[=SELECTOR]",
+    help="Leave NODE out: one that offers DIRECTIVE is picked by SELECTOR, which is master, first,"
+    f" same-host, least-loaded, nearest or round-robin.  [default: {_ANY}]",
+)
 @click.option(
     "--file",
     "path",
@@ -57,23 +74,38 @@ class _Command(click.Command):
 def command(
     options: Options,
     *,
-    node: str,
-    directive: str,
+    node: str | None,
+    directive: str | None,
     payload: str | None,
+    policy: str | None,
     path: Path | None,
     as_text: bool,
 ) -> None:
     """Have NODE do DIRECTIVE with PAYLOAD, and print what it answers as it comes.
 
+    With --any there is no NODE: the one that this command is attached to picks any of those that
+    offer DIRECTIVE, itself included.
+
     PAYLOAD is JSON if it parses, else text; - takes it from standard input. Text is printed as it
     is, bytes go raw into a pipe or file, other values are printed as JSON. With --json there is
-    one object a line: {"serial", "payload", "code", "eof", "error"}.
+    one object a line: {"serial", "payload", "code", "eof", "error"}, with --any also "node_id".
     """
+    recipient: str | Selector | None = node
+    if policy is not None:
+        from meshcore import selector
+
+        if payload is not None:
+            raise click.UsageError("NODE or --any, not both")
+        recipient, directive, payload = selector(policy), node, directive
+    missing = "NODE" if recipient is None else "DIRECTIVE"
+    if recipient is None or directive is None:
+        raise click.UsageError(f"Missing argument '{missing}'.")
     if not is_directive(directive):
-        raise click.UsageError(f"'{directive}' is no directive; write namespace:action")
+        hint = "; a selector is written --any=SELECTOR" if policy is not None else ""
+        raise click.UsageError(f"'{directive}' is no directive; write namespace:action{hint}")
     if path is not None and payload is not None:
         raise click.UsageError("PAYLOAD or --file, not both")
-    run_async(_send(options, node, directive, _payload(payload, path, as_text)))
+    run_async(_send(options, recipient, directive, _payload(payload, path, as_text)))
 
 
 def _payload(text: str | None, path: Path | None, as_text: bool) -> Any:
@@ -86,14 +118,19 @@ def _payload(text: str | None, path: Path | None, as_text: bool) -> Any:
     return payloads.parse(text.removeprefix(_MARK), as_text=as_text)
 
 
-async def _send(options: Options, node: str, directive: str, payload: Any) -> None:
+async def _send(options: Options, recipient: str | Selector, directive: str, payload: Any) -> None:
     async with (
         session(options) as client,
-        client.controller.stream(node, directive, payload, timeout=options.timeout) as responses,
+        client.controller.stream(
+            recipient, directive, payload, timeout=options.timeout
+        ) as responses,
     ):
         async for message in responses:
             if options.json:
-                render.print_json_line(await as_json(message))
+                line = await as_json(message)
+                if not isinstance(recipient, str):
+                    line["node_id"] = message.header.sender
+                render.print_json_line(line)
             else:
                 await payloads.show(message.payload)
             if message.error is not None:

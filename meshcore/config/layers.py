@@ -81,7 +81,9 @@ def file_layer(settings: Settings, path: str | Path) -> Layer:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
     return {
-        key: said._replace(value=_anchored(said.value, Path(path).absolute().parent))
+        key: said._replace(
+            value=_anchored(said.value, Path(path).absolute().parent, settings[key].files)
+        )
         for key, said in layer(settings, values, str(path), named=True).items()
     }
 
@@ -147,9 +149,11 @@ def _checked(spec: Setting, value: object, prefix: str) -> Any:
         raise ConfigError(prefix + str(error)) from None
 
 
-def _anchored(value: Any, directory: Path) -> Any:
+def _anchored(value: Any, directory: Path, files: tuple[str, ...]) -> Any:
     if isinstance(value, Path):
         return directory / value
     if isinstance(value, tuple):
-        return tuple(_anchored(item, directory) for item in value)
+        return tuple(_anchored(item, directory, files) for item in value)
+    if files and isinstance(value, str) and value.lower().endswith(files):
+        return str(directory / value)
     return value

@@ -117,22 +117,27 @@ class Config:
     )  # fmt: skip
     flows: Sequence[str] = setting(
         (), "strings", "what to offer besides actions: files (TOML, YAML) and `module:callable`",
-        live=True,
+        live=True, files=(".toml", ".yaml", ".yml"),
     )  # fmt: skip
     flow_expiry: float = setting(
         86_400.0, "number", "a registry forgets what a lost node offered only after a day: it may"
         " be switched off for the night", unit="seconds", minimum=1, maximum=31_536_000,
     )  # fmt: skip
     registries: Sequence[str] = setting(
-        (), "strings", "registries of other meshes to exchange catalogues with: http(s) URLs",
+        (), "web urls", "registries of other meshes to exchange catalogues with",
         live=True,
     )  # fmt: skip
     http: str | None = setting(
         None, "address", "a web server is one more way in: only where it is wanted"
     )
+    http_url: str | None = setting(
+        None, "web url", "left out, others are told the address that was bound; where a proxy or a"
+        " name leads there it is theirs, and requests may name its host", maximum=256,
+    )  # fmt: skip
     http_token: str | None = setting(
         None, "text", "what a client must show (`Authorization: Bearer …`) to change something;"
         " without one only this machine may, unless the node is insecure", maximum=256,
+        secret=True,
     )  # fmt: skip
     auto_connect: int = setting(
         0, "integer", "0: only configured peers are dialled; 6 keeps large meshes connected",

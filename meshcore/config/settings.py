@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from meshcore.errors import ConfigError
 from meshcore.identity import is_node_id
@@ -26,6 +27,7 @@ from meshcore.urls import is_wildcard, parse_url
 _META = "meshcore.setting"
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
+MASK = "********"  # in place of what is secret, whatever its length
 
 
 class SettingError(ConfigError):
@@ -42,7 +44,8 @@ class Setting:
 
     `kind` names a row of `_KINDS`; `unit` is the unit of numbers; `minimum` and `maximum` bound
     numbers (inclusive) and the length of text; `live`: may change while the node runs;
-    `reserved`: is checked already, but nothing in this version acts on it.
+    `reserved`: is checked already, but nothing in this version acts on it; `secret`: its value is
+    shown to nobody; `files`: of a list of texts, the endings of those that are paths.
     """
 
     key: str
@@ -55,6 +58,8 @@ class Setting:
     choices: tuple[str, ...] = ()
     live: bool = False
     reserved: bool = False
+    secret: bool = False
+    files: tuple[str, ...] = ()
 
     @property
     def expected(self) -> str:
@@ -102,7 +107,12 @@ class Setting:
         return self.check(value)
 
     def wrong(self, value: object) -> SettingError:
-        return SettingError(f"{self.key} = {value!r} must be {self.expected}", keys=(self.key,))
+        said = self.key if self.secret else f"{self.key} = {value!r}"
+        return SettingError(f"{said} must be {self.expected}", keys=(self.key,))
+
+    def shown(self, value: Any) -> Any:
+        """`value` as people and programs may see it."""
+        return MASK if self.secret and value is not None else value
 
 
 def setting(default: Any, kind: str, reason: str, **more: Any) -> Any:
@@ -110,7 +120,7 @@ def setting(default: Any, kind: str, reason: str, **more: Any) -> Any:
     metadata = {_META: {"default": default, "kind": kind, "reason": reason, **more}}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=dict, metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=default, repr=not more.get("secret", False), metadata=metadata)
 
 
 def settings_of(cls: Any, prefix: str = "") -> dict[str, Setting]:
@@ -232,6 +242,31 @@ def _address(spec: Setting, value: object) -> str | None:
     return str(url).removeprefix("tcp://") if str(url.port) == port else None
 
 
+def _web_urls(spec: Setting, value: object) -> tuple[str, ...] | None:
+    urls = _strings(spec, value)
+    return None if urls is None else tuple(dict.fromkeys(_web_url(spec, url) for url in urls))
+
+
+def _web_url(spec: Setting, text: str) -> str:
+    """`https://host:port/path` without a slash at its end: others compare it with their own."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or an address that cannot be
+        usable = False
+    else:
+        usable = usable and not (parts.query or parts.fragment or parts.username is not None)
+    if not usable or not text.isprintable() or " " in text:
+        shown = text if "@" not in text else "…"  # it may hold a password
+        raise ConfigError(f"{spec.key}: {shown!r} must have the form https://HOST[:PORT][/PATH]")
+    return text.rstrip("/")
+
+
+def _one_web_url(spec: Setting, value: object) -> str | None:
+    text = _text(spec, value)
+    return None if text is None else _web_url(spec, text)
+
+
 def _costs(spec: Setting, value: object) -> dict[str, int] | None:
     if not isinstance(value, Mapping) or not all(is_node_id(key) for key in value):
         return None
@@ -287,8 +322,10 @@ _KINDS: dict[str, _Kind] = {
     "strings": _Kind("a list of texts", _strings, _parse_list),
     "listen urls": _Kind("a list of addresses", _listen_urls, _parse_list),
     "dial urls": _Kind("a list of addresses", _dial_urls, _parse_list),
+    "web urls": _Kind("a list of http(s) URLs", _web_urls, _parse_list),
     "networks": _Kind("a list of networks such as 10.0.0.0/8", _networks, _parse_list),
     "address": _Kind("HOST:PORT", _address, str),
+    "web url": _Kind("http://HOST… or https://HOST…", _one_web_url, str),
     "costs": _Kind("a table of node ids and whole numbers", _costs, _parse_costs),
     "sections": _Kind("a table of tables, one for each plugin", _sections, _no_text),
 }

@@ -46,6 +46,17 @@ class Spool:
         self.file_used = 0
         self._lock = threading.RLock()
 
+    @classmethod
+    def of_node(cls, data_dir: Path | None, bytes_max: int) -> Spool:
+        """The spool of a node: below its data directory, where it has one (and the lock of it)."""
+        if data_dir is None:
+            return cls(bytes_max=bytes_max)
+        directory = data_dir / "spool"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        spool = cls(bytes_max=bytes_max, directory=directory)
+        spool.purge()  # what a killed process left behind; the lock says that it is over
+        return spool
+
     def take_memory(self, size: int) -> bool:
         """Reserve `size` bytes of memory; False where the budget is used up."""
         with self._lock:

@@ -2,17 +2,26 @@
 
 Whoever ends is awaited at all who list its life: each must say DEAD, removed, or another life. An
 observer owes that within `dead` and a second, where it has been in touch with a neighbour of the
-dead all that time. The other way round, to say DEAD of a running node to which sound links have led
-for a while is a false death, and to bring back a dead life later than that is a resurrection.
+dead all that time. Where others were linked to the dead, for all that the observer was told, and
+are out of reach too, silence counts from what is said of them, or from the lost path where nothing
+is, nor can be, for the life that ended has not said a word: then that comes on top. Who was away
+comes with words that count from when they come, and then nothing is owed.
+
+The other way round, to say DEAD of a running node to which sound links have led for a while is a
+false death, and to bring back a dead life later than that is a resurrection. (Where data were lost
+and a clock was set back, a dead life is named, but out of reach, until it is outbid.)
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from meshcore.protocol.membership.events import Added, Removed, Restarted, StatusChanged
 from meshcore.protocol.view import NodeStatus
+from meshcore.protocol.wire.records import EdgeState
+from meshcore.sim.network import HEARTBEAT_MAX
 from meshcore.sim.process import Process
 from meshcore.sim.watch import Watch, quantiles, reachable, was_sound
 
@@ -78,7 +87,7 @@ class Deaths(Watch):
         death.was_young = now - process.started_at < YOUNG
         self.deaths.append(death)
         self._open.setdefault(name, []).append(death)
-        self.world.clock.after(self.within, self._on_due, death)
+        self.world.clock.after(self.within, self._on_due, death, self.within)
 
     def on_start(self, process: Process) -> None:
         self._started_at[process.name] = self.world.now
@@ -94,7 +103,9 @@ class Deaths(Watch):
                 self._heard(process, event.node_id)
             case Restarted():
                 self._heard(process, event.node_id)
-                self._on_return(process, event.node_id, event.life)
+                entry = process.mesh.roster.get(event.node_id)
+                if entry is not None and entry.reachable:
+                    self._on_return(process, event.node_id, event.life)
             case Added():
                 self._on_return(process, event.node_id, event.life)
             case StatusChanged(new=NodeStatus.ALIVE):
@@ -132,22 +143,67 @@ class Deaths(Watch):
         if self.world.now > last and was_sound(process, died_at):
             self.problem(f"{process.name} takes a life of {name} for alive that has ended")
 
-    def _on_due(self, death: Death) -> None:
-        """Who has not heard of it by now, though it could have?"""
-        late = [one for one in death.waiting if was_sound(one, death.at)]
+    def _on_due(self, death: Death, within: float, spared: Sequence[Process] = ()) -> None:
+        """Who has not heard of it by now, though it could have? `spared`: who got more time."""
+        late = [one for one in spared or death.waiting if was_sound(one, death.at)]
         if not late or death.is_void or death.was_young:
             return
         if not death.neighbours or not all(was_sound(one, death.at) for one in death.neighbours):
             return  # one that does not notice for now keeps the dead alive for all
+        spare: list[Process] = []
         for process in late:
             found = reachable(self.world, process, death.at)
-            if all(one in found for one in death.neighbours):
-                entry = process.mesh.roster.get(death.name)
-                status = "removed" if entry is None else entry.status.name
-                self.problem(
-                    f"{process.name} takes {death.name} for {status} "
-                    f"{self.within:g} s after its {death.kind}"
-                )
+            if process not in death.waiting or not all(one in found for one in death.neighbours):
+                continue
+            if not all(one in found for one in self._reporters_of(death.name, process)):
+                continue  # it was away, and its word counts from when it came
+            beside = self._out_of_reach_with(death, process, found)
+            if (beside or spared) and not self._is_whole(death, found):
+                continue
+            reporters = [self._reporters_of(one, process) for one in beside]
+            said = process.mesh.database.link_state(death.name)
+            is_known = said is not None and said.life == death.life  # else no report counts
+            is_told = all(any(one in found for one in each) for each in reporters)
+            if not spared and not (is_known and is_told):
+                spare.append(process)
+                continue
+            entry = process.mesh.roster.get(death.name)
+            status = "removed" if entry is None else entry.status.name
+            self.problem(
+                f"{process.name} takes {death.name} for {status} "
+                f"{within:g} s after its {death.kind}"
+            )
+        if spare:  # HEARTBEAT_MAX is how long it takes until the path is lost
+            at = self.world.clock.now + HEARTBEAT_MAX
+            self.world.clock.at(at, self._on_due, death, within + HEARTBEAT_MAX, spare)
+
+    def _out_of_reach_with(
+        self, death: Death, observer: Process, found: dict[Process, None]
+    ) -> list[str]:
+        """Whose links to the dead stand, for all that the observer was told, and who is away."""
+        said = observer.mesh.database.link_state(death.name)
+        graph, processes = observer.mesh.routing.graph, self.world.processes
+        return [
+            edge.neighbour
+            for edge in (() if said is None else said.edges)
+            if graph.edge_cost(death.name, edge.neighbour) is not None
+            and processes.get(edge.neighbour) not in found
+        ]
+
+    def _reporters_of(self, name: str, observer: Process) -> list[Process | None]:
+        """Who has told the observer that its link to this node is lost."""
+        database = observer.mesh.database
+        return [
+            self.world.processes.get(origin)
+            for origin in database.origins()
+            if (said := database.link_state(origin)) is not None
+            for edge in said.edges
+            if edge.neighbour == name and edge.state is EdgeState.DOWN
+        ]
+
+    def _is_whole(self, death: Death, found: dict[Process, None]) -> bool:
+        """Whether no part of the mesh has been away since."""
+        return all(one in found for one in self.world.alive() if one.started_at <= death.at)
 
     def known(self) -> list[Death]:
         """The deaths of which everybody has heard."""

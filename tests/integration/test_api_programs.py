@@ -153,3 +153,15 @@ def test_cell_tells_who_is_there_and_who_is_master() -> None:
             assert await cell.terminate() == 0
 
     run(scenario)
+
+
+def test_flows_of_a_file_and_a_function_are_offered_and_found() -> None:
+    async def scenario() -> None:
+        async with program("offers", TCP) as offers:
+            await offers.line("Archive north: https://north.example/archive")
+            await offers.line("Archive south: https://south.example/archive")
+            await offers.line("Depth: https://lab.example/depth")
+            await offers.line(r"3 of 5; listening on tcp://.*")
+            assert await offers.terminate() == 0
+
+    run(scenario)

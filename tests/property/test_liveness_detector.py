@@ -34,7 +34,8 @@ WORST_EDGE = {0: EdgeState.UP, 1: EdgeState.UP, 2: EdgeState.WARN, 3: EdgeState.
 class Link:
     """All that ever happened to one link."""
 
-    def __init__(self, at, interval):
+    def __init__(self, at, interval, life):
+        self.life = life
         self.heard = [at]
         self.beats = [(interval, 0.0)]  # (announced interval, lag)
         self.down = None  # when the connection was lost
@@ -135,7 +136,10 @@ class Liveness(RuleBasedStateMachine):
 
     @rule(node=NODES, interval=st.sampled_from([0.5, 1.0, 30.0]), life=st.integers(1, 3))
     def link_up(self, node, interval, life):
-        self.links[node] = Link(self.now, interval)
+        link = self.links.get(node)
+        takes_over = link is not None and link.down is None and link.life == life
+        if not takes_over:  # otherwise it is no sign of life
+            self.links[node] = Link(self.now, interval, life)
         self.perform(
             self.detector.on_link_up(
                 node,
@@ -146,7 +150,7 @@ class Liveness(RuleBasedStateMachine):
                 now=self.now,
             )
         )
-        assert self.status[node] is NodeStatus.ALIVE
+        assert takes_over or self.status[node] is NodeStatus.ALIVE
 
     @rule(node=NODES)
     def heard(self, node):

@@ -103,7 +103,7 @@ def edges_of_one_end(patch: pytest.MonkeyPatch) -> None:
 
 def no_repair(patch: pytest.MonkeyPatch) -> None:
     """Lost news stay lost."""
-    patch.setattr(LinkRepair, "on_digest", lambda self, equal, now: False)
+    patch.setattr(LinkRepair, "on_digest", lambda self, told, store, now: None)
 
 
 def no_flood(patch: pytest.MonkeyPatch) -> None:

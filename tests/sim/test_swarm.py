@@ -31,6 +31,21 @@ FOUND_LATER = {
     5017: "the same, with lost news",
     5390: "a reporter that was lost made the older words of the others news",
     5746: "ages of reporters that noticed one after the other made a dead node look younger",
+    11500: "nobody reported who had ended with the dead, so silence counts from the lost path",
+    60245: "the same, behind one that had been slow",
+    60368: "the same, and who could have said so was cut off and came back with old words",
+    60443: "the same, of three in a row",
+    700928: "a beat that had waited while its receiver stood still made that one 6.7 s older",
+    701069: "the same",
+    701079: "the same as 60368, by a node that joined",
+    701447: "a second link, as old as the last word, took over and counted as a sign of life",
+    702075: "a life that lost its data and its clock was outbid by its old one, which is no return",
+    800353: "a life that ended before its first word could be reported by nobody",
+    800369: "a stall that was over had taught a lane to wait 11 s for a lost packet",
+    800975: "the same",
+    910331: "the same",
+    # Deaths that were once known late, and are not since: why was never found.
+    **dict.fromkeys((5594, 10220, 10956, 11662, 11944, 12286, 12421, 12590, 30066), "known late"),
 }
 
 

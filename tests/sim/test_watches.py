@@ -173,3 +173,39 @@ def test_news_end_within_five_seconds_of_the_last_change() -> None:
         world.run(16.0)
     world.run(5.0)
     assert checkers.quiet(world) == []
+
+
+def two_at_the_end_of_a_chain(seed: int) -> tuple[World, Deaths]:
+    """n02 dies while nobody can say yet that n01 has died, which was linked to it alone."""
+    world = World(seed, check_every=0)
+    world.build(topology.chain(topology.names(5)), within=0.5)
+    world.run(3.0)
+    deaths = Deaths(world)
+    watch(world, [deaths])
+    for name in ("n00", "n01"):
+        world.crash(name, silent=True)
+        world.run(1.0)
+    return world, deaths
+
+
+def test_silence_counts_from_the_lost_path_where_nobody_can_say_more() -> None:
+    world, deaths = two_at_the_end_of_a_chain(1)
+    world.run(12.0)
+    assert [death.name for death in deaths.deaths] == ["n00", "n01"]
+    assert all(6.0 < max(death.took) < 9.5 for death in deaths.known())
+    assert deaths.problems == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_death_that_counts_from_the_lost_path_is_owed_as_well(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from meshcore.protocol.membership import known
+
+    def patient(node: Any, timings: Any) -> Any:
+        return node.silent_since + timings.dead + 3.0
+
+    monkeypatch.setattr(known, "_dead_at", patient)
+    world, deaths = two_at_the_end_of_a_chain(seed)
+    world.run(12.0)
+    assert any("takes n01 for WARNING 9.5 s after its silent" in one for one in deaths.problems)

@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, str] = {
     # The shell: I/O without decisions, and the driver that knows both sides.
     "meshcore.transport": "errors urls protocol.wire",
     "meshcore.storage": "errors protocol.catalogue",
-    "meshcore.flows": "errors protocol.catalogue",  # loaders: from files and callables
+    "meshcore.flows": "errors protocol.catalogue work",  # loaders: from files and callables
     "meshcore.security": "errors identity",
     "meshcore.work": "errors identity payload",
     "meshcore.discovery": "errors identity urls",
@@ -55,14 +55,15 @@ MAY_IMPORT: dict[str, str] = {
     "meshcore.events": "node_info protocol.view",
     "meshcore.connectivity": "errors config host protocol.* runtime router node_info events",
     "meshcore.mastership": "errors connectivity",
-    "meshcore.responses": "errors message payload protocol.* runtime",
-    "meshcore.answers": "errors config host protocol.* runtime work router connectivity mastership",
+    "meshcore.responses": "errors message payload protocol.* runtime selectors",
+    "meshcore.answers": "errors identity config host protocol.* runtime work router connectivity"
+    " mastership selectors catalogue",
     "meshcore.announcing": "config host runtime work",
     "meshcore.catalogue": "errors config paths protocol.* runtime storage work flows router"
     " connectivity",
     "meshcore.selectors": "errors protocol.view router connectivity",
     "meshcore.node": "errors identity urls paths config host payload message protocol.* transport"
-    " runtime work router connectivity answers announcing catalogue flows",
+    " runtime work router connectivity answers announcing catalogue flows selectors",
     "meshcore.controller": "errors identity urls config payload message protocol.* runtime work"
     " router connectivity mastership responses node selectors",
     "meshcore.service": "errors identity config payload message protocol.view runtime work node"
@@ -71,11 +72,15 @@ MAY_IMPORT: dict[str, str] = {
     " controller service protocol.view work catalogue flows selectors",
     "meshcore.__main__": "cli",
     "meshcore.cli": "meshcore errors identity urls paths config payload",
-    "meshcore.web": "meshcore errors identity urls paths config payload catalogue",
+    "meshcore.web": "meshcore errors identity urls paths config payload catalogue flows"
+    " protocol.catalogue",
     "meshcore.plugins": "meshcore errors payload",
 }
 # These parts may also import that, inside functions alone.
-MAY_IMPORT_LATE: dict[str, str] = {"meshcore.cli": "sim runtime web"}
+MAY_IMPORT_LATE: dict[str, str] = {
+    "meshcore.cli": "sim runtime web",
+    "meshcore.node": "web",
+}
 
 # Third-party packages and the parts that may import them: one, behind our own interface.
 THIRD_PARTY: dict[str, tuple[str, ...]] = {
@@ -96,6 +101,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "pydantic": ("meshcore.web",),
     "jinja2": ("meshcore.web",),
     "httpx": ("meshcore.web",),
+    "h11": ("meshcore.web",),
 }
 # Imported where it is needed, inside a function: it costs more than a short command takes.
 LATE_ONLY = ("rich", "matplotlib")

@@ -77,6 +77,23 @@ def test_lists_become_tuples_of_whole_addresses_each_once() -> None:
         ({"http": "http://x"}, "http = 'http://x' must be HOST:PORT"),
         ({"http": "localhost"}, "http = 'localhost' must be HOST:PORT"),
         ({"http": "::1"}, "http = '::1' must be HOST:PORT"),
+        *(
+            ({"registry": True, "registries": [url]}, "must have the form https://HOST")
+            for url in (
+                "ftp://b",
+                "b.example",
+                "http://",
+                "http://b:x",
+                "http://b:99999",
+                "http://b/?q",
+                "http://b#x",
+                "http://u:p@b",
+                "http://b\n",
+                "http://b c",
+                "http://[::1",
+            )
+        ),
+        ({"registries": "http://b"}, "registries = 'http://b' must be a list of http(s) URLs"),
         ({"timings": {"warn": 1}}, "timings = {'warn': 1} must be Timings"),
         ({"feed": True}, "feed is for a node that is a registry: set registry = true as well"),
         ({"feed": False}, "feed is for a node that is a registry"),
@@ -140,6 +157,13 @@ def test_timings_are_taken_exactly_where_they_rise(ages: list[float]) -> None:
         assert not rises
     else:
         assert rises
+
+
+def test_registries_outside_have_one_form_and_no_password_is_repeated() -> None:
+    urls = ["https://b.example/", "http://[::1]:80/mesh", "https://b.example"]
+    found = Config(registry=True, registries=urls).registries
+    assert found == ("https://b.example", "http://[::1]:80/mesh")
+    assert "s3cret" not in refusal(registry=True, registries=["http://me:s3cret@b"])
 
 
 def test_a_config_survives_the_way_through_json() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from meshcore.config import SETTINGS, Config
 from meshcore.errors import ConfigError
+from meshcore.flows.documents import is_document
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_every_kind_of_value_can_come_from_the_environment() -> None:
             "MESHCORE_TIMINGS_WARN": "3.5",
             "MESHCORE_COSTS": "beta=10,gamma=20",
             "MESHCORE_DATA_DIR": "/x",
-            "MESHCORE_FLOWS": "/a,/b",
+            "MESHCORE_FLOWS": "/a.toml, acme.lab:flows",
             "MESHCORE_MESH": "",
             "MESHCORE_VIA": "alpha",
         }
@@ -61,7 +62,7 @@ def test_every_kind_of_value_can_come_from_the_environment() -> None:
     assert config.timings.warn == 3.5
     assert config.costs == {"beta": 10, "gamma": 20}
     assert config.data_dir == Path("/x")
-    assert config.flows == (Path("/a"), Path("/b"))
+    assert config.flows == ("/a.toml", "acme.lab:flows")
     assert config.mesh == "mesh"
 
 
@@ -89,7 +90,9 @@ def test_the_environment_of_the_process_counts(monkeypatch: pytest.MonkeyPatch) 
         ("max_workers = 'many'", "meshcore.toml: max_workers = 'many' must be a whole number"),
         ("listen = ['rnp://a:1']", "meshcore.toml: listen: 'rnp://a:1' has the unknown scheme"),
         ("listen = ['*']", "meshcore.toml: listen: other machines can reach tcp://*:7323"),
-        ("feed = ['x']", "meshcore.toml: feed is for a node that keeps the registry"),
+        ("feed = ['x']", "meshcore.toml: feed = ['x'] must be true or false"),
+        ("feed = false", "meshcore.toml: feed is for a node that is a registry"),
+        ("registries = ['http://x']", "meshcore.toml: registries is for a node that is a registry"),
         ("mesh =", "meshcore.toml: not TOML: "),
         ("node_id = ''\n[plugin]\ndemo = 3", "meshcore.toml: plugin = {'demo': 3} must be"),
     ],
@@ -145,10 +148,32 @@ def test_the_file_in_the_data_directory_is_read_where_no_other_is_named(tmp_path
 
 def test_relative_paths_of_a_file_begin_at_its_directory(tmp_path: Path) -> None:
     file = tmp_path / "node.toml"
-    file.write_text("data_dir = 'data'\nflows = ['a.yaml', '/b.yaml']")
+    file.write_text("data_dir = 'data'\nflows = ['a.yaml', '/b.TOML', 'sub/c.Yml', 'acme:flows']")
     config = Config.load(file, env={})
     assert config.data_dir == tmp_path / "data"
-    assert config.flows == (tmp_path / "a.yaml", Path("/b.yaml"))
+    here = (str(tmp_path / "a.yaml"), "/b.TOML", str(tmp_path / "sub" / "c.Yml"))
+    assert config.flows == (*here, "acme:flows")
+    assert Config.load(env={"MESHCORE_FLOWS": "a.yaml"}).flows == ("a.yaml",)
+
+
+def test_the_files_of_flows_are_those_that_can_be_read() -> None:
+    endings = SETTINGS["flows"].files
+    assert endings
+    assert all(is_document("x" + ending) for ending in endings)
+    assert not any(is_document("x" + other) for other in (".json", ".py", "", "toml", ":flows"))
+
+
+def test_what_is_secret_is_in_no_error_and_no_repr(file: Path) -> None:
+    long = "s3cret" * 100
+    file.write_text(f"http_token = '{long}'")
+    for text in (refusal(file), refusal(env={"MESHCORE_HTTP_TOKEN": long})):
+        assert text.endswith("http_token must be text of 1 to 256 characters")
+    config = Config.load(env={"MESHCORE_HTTP_TOKEN": "s3cret"})
+    assert config.http_token == config.to_dict()["http_token"] == "s3cret"
+    assert "s3cret" not in repr(config)
+    shown = SETTINGS["http_token"].shown
+    assert (shown(config.http_token), shown(None)) == ("********", None)
+    assert SETTINGS["mesh"].shown("blue") == "blue"
 
 
 def test_every_setting_but_the_sections_has_a_variable_of_its_own() -> None:

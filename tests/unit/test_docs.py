@@ -29,6 +29,7 @@ if __name__ == "__main__":  # as a script it must find the package of this check
     sys.path.insert(0, str(ROOT))
 
 from meshcore.answers import Answers  # noqa: E402 (see above)
+from meshcore.catalogue.directives import Directives  # noqa: E402
 from meshcore.cli import failure  # noqa: E402
 from meshcore.cli.main import COMMANDS, cli  # noqa: E402
 from meshcore.config import SETTINGS, Timings  # noqa: E402
@@ -46,7 +47,7 @@ DOCUMENTS = sorted(
 BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->"
 SCRIPT_FLAGS = {"--many", "--write", "--quick", "--assert", "--only", "--json"}  # not of meshctl
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_COMMAND_LINE = re.compile(r"(?:^|[\s/=])meshctl((?: [a-z-][^#|>&]*)?)(?:[#|>&]|$)")
+_COMMAND_LINE = re.compile(r"(?:^|[\s/=])meshctl((?: [a-z-](?:'[^']*'|[^#|>&'])*)?)(?:[#|>&]|$)")
 
 
 # -- Markdown, as far as needed --------------------------------------------------------------------
@@ -161,7 +162,8 @@ def test_every_flag_that_is_named_is_some_command_s() -> None:
     known = {"--help", "--version"} | SCRIPT_FLAGS
     for name in COMMANDS:
         command = cli.get_command(click.Context(cli), name)  # type: ignore[attr-defined]
-        known |= {option for each in command.params for option in each.opts}
+        for one in (command, *getattr(command, "commands", {}).values()):
+            known |= {option for each in one.params for option in each.opts + each.secondary_opts}
     for path in DOCUMENTS:
         flags = {flag for span in spans(prose(path)) for flag in re.findall(r"--[a-z-]+", span)}
         assert flags <= known, path
@@ -308,8 +310,10 @@ def test_every_number_is_that_of_the_code(value: str, constant: str) -> None:
 def test_the_directives_of_every_node_are_those_of_the_code() -> None:
     serving = SimpleNamespace(internal={})
     driver = SimpleNamespace(mesh=None, now=lambda: 0.0)
-    Answers(None, driver, serving, None).register()  # type: ignore[arg-type]
-    assert [row[0].strip("`") for row in table(PROTOCOL, "directive")] == list(serving.internal)
+    Answers(None, driver, serving, None, None).register()  # type: ignore[arg-type]
+    Directives(None).register(serving.internal)  # type: ignore[arg-type]
+    said = [row[0].strip("`") for row in table(PROTOCOL, "directive")]
+    assert sorted(said) == sorted(serving.internal)
 
 
 # -- counters --------------------------------------------------------------------------------------

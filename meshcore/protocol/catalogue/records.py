@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 FLOW, ACTION = "flow", "action"  # kinds
+OUTSIDE = ""  # the mesh of a program that has registered
 
 URL_MAX = 2048  # characters, each
 NAME_MAX = 256

@@ -26,6 +26,7 @@ WINDOW_PACKETS = 256
 WINDOW_BYTES_MIN = 64 * 1024
 OVERSHOOT_BYTES = 512 * 1024  # by which the last packet of a full window may exceed it
 RTO_MIN, RTO_MAX, RTO_FIRST = 0.2, 1.0, 0.3  # seconds
+RTO_SLOW = 3.0  # seconds: the longest timeout, of a path that is slow by itself
 LOST_AFTER = 3  # newer packets acknowledged
 
 _ALONE: list[Any] = []  # never changed: that most packets are due alone costs no list
@@ -222,8 +223,10 @@ class Lane:
         sent = self.oldest()
         if sent is None:
             return None
-        # The back-off ends at RTO_MAX; a path that is slower than that by itself is waited for.
-        return sent.sent_at + min(max(RTO_MAX, self.rto), self.rto * self.backoff)
+        # The back-off ends at RTO_MAX; a path that is slower than that by itself is waited for, but
+        # not for ever: what it takes may have been the stall of a process, and that is over.
+        longest = min(max(RTO_MAX, self.rto), RTO_SLOW)
+        return sent.sent_at + min(longest, self.rto * self.backoff)
 
     def resend_oldest(self, now: float, *, timed_out: bool) -> list[Any] | None:
         """The frames of the oldest packet in flight, which is now sent again."""

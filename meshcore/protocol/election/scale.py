@@ -19,7 +19,9 @@ Every step makes the name smaller, so it ends, everywhere with the same one. Con
 what each beat of a neighbour says; where it returns True, tell others at once.
 
 The numbers are as good as the way of one beat is short: a second, where the sender's loop is stuck.
-That may swap nodes that are as good as equally old, for everybody alike.
+That may swap nodes that are as good as equally old, for everybody alike. A beat that waited longer,
+because our own process did not run, makes us look older than we are, never younger: so for a while
+after a scale was taken a later beat is believed that says that we are younger, by more than that.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from __future__ import annotations
 import random
 
 PROVISIONAL = 1 << 63
+CORRECTED_FOR = 10.0  # seconds after a scale was taken: clocks that run apart hardly matter in them
+TOLERANCE = 1.0  # seconds
 
 
 class Scale:
@@ -36,6 +40,7 @@ class Scale:
         self.name = rng.getrandbits(63) | PROVISIONAL
         self.born = 0.0
         self._started_at = now
+        self._taken_at = float("-inf")
 
     def begin(self, now: float) -> None:
         """The node starts only now; until it has a neighbour nobody has heard of its age."""
@@ -52,6 +57,11 @@ class Scale:
 
     def meet(self, name: int, position: float, now: float) -> bool:
         """A neighbour is at `position` of the scale `name` now; True where ours has changed."""
+        born = position - self.up_time(now)
+        young = now < self._taken_at + CORRECTED_FOR
+        if name == self.name and young and born > self.born + TOLERANCE:
+            self.born = born
+            return True
         if name >= self.name:
             if not self.name & PROVISIONAL or name == self.name:
                 return False
@@ -65,4 +75,5 @@ class Scale:
 
     def _take(self, name: int, position: float, now: float) -> None:
         self.name = name
+        self._taken_at = now
         self.born = position - self.up_time(now)

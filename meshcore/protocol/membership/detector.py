@@ -125,8 +125,14 @@ class Detector:
         urls: Sequence[str],
         now: float,
     ) -> list[DetectorEffect]:
-        """A link is up: a beat came each way. `urls`: where a probe may ask for its process."""
+        """A link is up: a beat came each way. `urls`: where a probe may ask for its process.
+
+        Where it takes over from another that was lost, that beat may be as old as the link.
+        """
         old = self._peers.get(node_id)
+        if old is not None and old.linked and old.life == life:
+            old.incarnation, old.urls = incarnation, tuple(urls)
+            return []
         peer = _Peer(node_id, incarnation, life, tuple(urls), interval, heard_at=now)
         self._peers[node_id] = peer
         if self._check_at is None:

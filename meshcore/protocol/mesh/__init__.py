@@ -8,8 +8,8 @@
 `core`           `Mesh`: the data plane on top, and everything that the shell calls
 """
 
-from meshcore.protocol.mesh.consequences import Rerouted
+from meshcore.protocol.mesh.consequences import DetailsChanged, Rerouted
 from meshcore.protocol.mesh.core import LOOPBACK, Mesh
 from meshcore.protocol.mesh.own import Identity
 
-__all__ = ["LOOPBACK", "Identity", "Mesh", "Rerouted"]
+__all__ = ["LOOPBACK", "DetailsChanged", "Identity", "Mesh", "Rerouted"]

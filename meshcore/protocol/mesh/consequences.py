@@ -39,6 +39,13 @@ class Rerouted:
     node_ids: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class DetailsChanged:
+    """What a node says of itself (its actions, its machine, its roles) is known, or new."""
+
+    node_id: str
+
+
 class Consequences(Machines):
     """Performs what the machines want of each other."""
 
@@ -226,6 +233,7 @@ class Consequences(Machines):
         record = self.database.get(origin, DETAILS)
         if isinstance(record, Details):
             self.details_of[origin] = record
+            self._emit(Notify(DetailsChanged(origin)))
         else:  # those of an older life
             self.details_of.pop(origin, None)
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from meshcore.identity import NUMBER_MAX
+from meshcore.protocol.routing.store import Held, Store
+from meshcore.protocol.wire.records import LinkState
+
 
 @dataclass(frozen=True, slots=True)
 class Changed:
@@ -31,3 +35,17 @@ class OutdoneBy:
     life: int
     scale: int = 0
     born: float = 0.0
+
+
+def outdone_by(held: Held, store: Store, incarnation: int) -> OutdoneBy | None:
+    """What a record of our own id says that we, of this incarnation, must not or cannot outbid."""
+    if held.incarnation < incarnation:
+        return None
+    record, own = held.record, store.get(held.origin, held.kind)
+    life = record.life if isinstance(record, LinkState) else 0
+    stranger = own and isinstance(own.record, LinkState) and own.record.life != life
+    last = held.sequence >= NUMBER_MAX - 1  # nothing is greater
+    if held.incarnation > incarnation or stranger or last:
+        age = (record.scale, record.born) if isinstance(record, LinkState) else (0, 0.0)
+        return OutdoneBy(held.incarnation, life, *age)
+    return None

@@ -33,6 +33,7 @@ from meshcore.protocol.machine import Count, Publish, Send, Timers
 from meshcore.protocol.routing.changes import Changed as Changed
 from meshcore.protocol.routing.changes import Forgotten as Forgotten
 from meshcore.protocol.routing.changes import OutdoneBy as OutdoneBy
+from meshcore.protocol.routing.changes import outdone_by
 from meshcore.protocol.routing.flood import Flood
 from meshcore.protocol.routing.repair import (
     ANSWER_INTERVAL,
@@ -162,7 +163,7 @@ class LinkStateDatabase:
                 effects += self._on_foreign_news(link, held, now)
             elif held.incarnation >= NUMBER_MAX - 1:
                 effects.append(Count("own incarnation beyond all numbers"))
-            elif (by := self._outdone_by(held)) is None:
+            elif (by := outdone_by(held, self._store, self.incarnation)) is None:
                 effects += self._on_own_news(link, held, now)
             elif outdone is None or (by.incarnation, by.life) > (outdone.incarnation, outdone.life):
                 outdone = by
@@ -177,19 +178,6 @@ class LinkStateDatabase:
         if len(self._store) >= NODES_MAX and held.origin not in self._store:
             return [Count("database full")]
         return self._hold(held, link, now)
-
-    def _outdone_by(self, held: Held) -> OutdoneBy | None:
-        """What a record of our own id says that we must not or cannot outbid."""
-        if held.incarnation < self.incarnation:
-            return None
-        record, own = held.record, self._store.get(self.node_id, held.kind)
-        life = record.life if isinstance(record, LinkState) else 0
-        stranger = own and isinstance(own.record, LinkState) and own.record.life != life
-        last = held.sequence >= NUMBER_MAX - 1  # nothing is greater
-        if held.incarnation > self.incarnation or stranger or last:
-            age = (record.scale, record.born) if isinstance(record, LinkState) else (0, 0.0)
-            return OutdoneBy(held.incarnation, life, *age)
-        return None
 
     def _on_own_news(self, link: int, held: Held, now: float) -> list[Effect]:
         own = self._store.get(self.node_id, held.kind)
@@ -239,10 +227,14 @@ class LinkStateDatabase:
     def on_beat_digest(self, link: int, digest: int, now: float) -> bool:
         """The digest in a neighbour's beat; True: it starts a round, a little later."""
         repair = self._links.get(link)
-        if repair is None or not repair.on_digest(digest == self._store.digest, now):
+        if repair is None:
             return False
-        self._rounds.set_earlier(link, now + self._rng.uniform(0.0, DELAY_MAX))
-        return True
+        wait = repair.on_digest(digest, self._store, now)
+        if wait is not None:
+            self._rounds.set_earlier(link, now + wait + self._rng.uniform(0.0, DELAY_MAX))
+        elif repair.matches:
+            self._rounds.cancel(link)
+        return wait is not None
 
     def on_buckets(self, link: int, sums: Sequence[int], now: float) -> list[Effect]:
         """A neighbour starts a round; it may see the link up before we do."""
@@ -256,7 +248,7 @@ class LinkStateDatabase:
         if now < repair.answered_at + ANSWER_INTERVAL:
             return [Count("repair too often")]
         repair.answered_at = now
-        repair.begin(now)
+        repair.answer(now)
         self._rounds.cancel(link)
         ours = self._store.sums()
         differ = [number for number in range(BUCKETS) if sums[number] != ours[number]]
@@ -269,6 +261,7 @@ class LinkStateDatabase:
         if repair is None or not repair.is_open(now):
             return [Count("bad repair")]
         wanted, newer, unnamed = compare(self._store, message)
+        repair.moved = repair.moved or bool(wanted)
         effects = self._send_held(link, repair, newer, now)
         # What it does not name it may hold privately: so we name it too, and it asks or does not.
         effects += [Send(link, offer) for offer in offers_of(unnamed)]
@@ -327,8 +320,11 @@ class LinkStateDatabase:
         if self._flood.deadline is not None and self._flood.deadline <= now:
             effects += self._tell_on(now)
         for link in self._rounds.pop_due(now):
-            self._links[link].begin(now)
-            effects.append(Send(link, Buckets(self._store.sums())))
+            repair = self._links[link]
+            if repair.start(self._store, now):
+                effects.append(Send(link, Buckets(self._store.sums())))
+            elif repair.early is not None:
+                self._rounds.set(link, repair.overdue_at)
         for origin in self._store.expire(now):
             self._flood.withdraw(origin)
             effects.append(Forgotten(origin))

@@ -12,6 +12,8 @@ origin's UTF-8 bytes, a zero byte, the kind in one byte, and incarnation, sequen
 in 8 bytes each, big-endian. Each origin falls in one of 256 buckets, by the last byte of the 8-byte
 BLAKE2b of its UTF-8 bytes; a bucket has the sum of its records' terms.
 
+The last digests are remembered: a neighbour that tells one of them is behind us.
+
 Complications: private origins are dropped after 60 minutes, and the oldest first where there are
 more than 4,096, but none within its first 30 seconds: a node that joins a large mesh cannot reach
 anybody of it until its first tables are computed.
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections import deque
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import TypeAlias
@@ -34,6 +37,7 @@ PRIVATE_AGE_MAX = 3600.0
 PRIVATE_AGE_MIN = 30.0
 Version: TypeAlias = tuple[int, int, int]  # incarnation, sequence, content hash
 SUM_MASK = 2**64 - 1
+PAST_DIGESTS = 64
 _NUMBERS = struct.Struct(">BBQQQ")
 
 
@@ -95,6 +99,7 @@ class Store:
         self._private: dict[str, float] = {}  # since when, the oldest first
         self._sums = [0] * BUCKETS
         self.digest = 0
+        self._past: deque[int] = deque(maxlen=PAST_DIGESTS)
 
     def __len__(self) -> int:
         return len(self._origins)
@@ -108,6 +113,10 @@ class Store:
 
     def origins(self) -> list[str]:
         return list(self._origins)
+
+    def had(self, digest: int) -> bool:
+        """Whether this is our own digest, or was it not long ago."""
+        return digest == self.digest or digest in self._past
 
     def sums(self) -> tuple[int, ...]:
         return tuple(self._sums)
@@ -197,6 +206,7 @@ class Store:
 
     def _add(self, bucket: int, difference: int) -> None:
         self._sums[bucket] = (self._sums[bucket] + difference) & SUM_MASK
+        self._past.append(self.digest)
         self.digest = (self.digest + difference) & SUM_MASK
 
     def check_invariants(self) -> None:

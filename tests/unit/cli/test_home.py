@@ -102,6 +102,18 @@ def test_config_show_names_the_source_of_every_value(run: Any, tmp_path: Path) -
     assert "max_workers                  7  " in table.out.replace("max_workers  ", "max_workers  ")
 
 
+def test_config_show_masks_what_is_secret(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MESHCORE_HTTP_TOKEN", "s3cret")
+    for done in (run("config", "show"), run("config", "show", "--json")):
+        assert "s3cret" not in done.out
+        assert "********" in done.out
+        assert "MESHCORE_HTTP_TOKEN" in done.out
+    monkeypatch.delenv("MESHCORE_HTTP_TOKEN")
+    assert json.loads(run("config", "show", "--json").out)["http_token"]["value"] is None
+
+
 def test_config_check_accepts_a_good_file_and_names_the_fault_of_a_bad_one(
     run: Any, tmp_path: Path
 ) -> None:

@@ -90,6 +90,15 @@ def test_what_wraps_leaves_the_other_columns_whole() -> None:
     assert max(map(len, lines)) <= 40
 
 
+def test_a_long_word_is_folded_and_not_cut() -> None:
+    url = "https://lab.example/" + "abcdefghij" * 5
+    columns = (Column("NAME"), Column("URL", wraps=True))
+    console = Console(width=40, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        console.print(render.rich_table(columns, [["resize", url]], width=40))
+    assert url in capture.get().replace("resize", "").replace(" ", "").replace("\n", "")
+
+
 def test_cells_cannot_break_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     render.print_table([Column("A")], [["one\ntwo\x1b[2J"]])
     assert capsys.readouterr().out == "A\none two\\x1b[2J\n"

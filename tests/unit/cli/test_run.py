@@ -18,7 +18,34 @@ import pytest
 import meshcore
 from meshcore import NodeStatus
 from meshcore.config import Config
-from meshcore.paths import socket_path
+from meshcore.flows import Loaded, Problem
+from meshcore.paths import DataDir, socket_path
+from meshcore.protocol.catalogue.records import Flow
+
+
+class FakeFlows:
+    """Finds in a source what its name says: `2` flows, `2-1` flows and problems."""
+
+    def __init__(self, sources: list[str]) -> None:
+        self.sources = sources
+        self.loads: list[list[str]] = []
+        self.loaded = self._found()
+
+    def _found(self) -> Loaded:
+        flows, problems = [], []
+        for source in self.sources:
+            good, _, bad = source.removesuffix(".toml").rpartition("/")[2].partition("-")
+            flows += [Flow(f"x://{source}{n}") for n in range(int(good))]
+            problems += [
+                Problem(source, f"flows[{n}]", "url is missing") for n in range(int(bad or 0))
+            ]
+        return Loaded(flows, problems)
+
+    async def load(self, sources: Any) -> Loaded:
+        self.sources = list(sources)
+        self.loads.append(self.sources)
+        self.loaded = self._found()
+        return self.loaded
 
 
 class FakeNode:
@@ -31,8 +58,12 @@ class FakeNode:
         self.config = config
         self.node_id = config.node_id
         self.endpoints = [url.replace(":0", ":4711") for url in config.listen]
+        self.http_url = config.http and f"http://{config.http}"
         self.peers = list(config.peers)
         self.timings: dict[str, float] = {}
+        self.flows = FakeFlows(list(config.flows))
+        self.registries = list(config.registries)
+        self.catalogue = SimpleNamespace(set_registries=self._set_registries)
         self.told: Callable[[Any], None] | None = None
         self.changed: Callable[[Any], None] | None = None
         self.stepped: Callable[[Any], None] | None = None
@@ -49,6 +80,9 @@ class FakeNode:
 
     def _set_timings(self, **timings: float) -> None:
         self.timings = timings
+
+    def _set_registries(self, urls: Any) -> None:
+        self.registries = list(urls)
 
     def add_peer(self, url: str) -> None:
         self.peers.append(url)
@@ -263,8 +297,162 @@ def test_a_second_node_of_one_id_is_refused(script: Any, run: Any) -> None:
     assert FakeNode.made == []
 
 
-def test_a_setting_without_effect_is_named(script: Any, run: Any) -> None:
+def test_a_setting_without_effect_is_named(
+    script: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MESHCORE_DURABLE_TTL", "60")
     script.append(send_signal(signal.SIGTERM))
-    done = run("run", "--id", "alpha", "--registry")
+    done = run("run", "--id", "alpha")
     assert done.code == 0
-    assert "registry has no effect in this version yet" in done.err
+    assert "durable_ttl has no effect in this version yet" in done.err
+
+
+# -- the catalogue ---------------------------------------------------------------------------------
+
+
+def test_the_flags_of_the_catalogue_reach_the_node(script: Any, run: Any) -> None:
+    script.append(send_signal(signal.SIGTERM))
+    flags = ("--registry", "--no-feed", "--exchange", "https://b.example", "--flows", "1.toml")
+    assert run("run", "--id", "alpha", *flags, "--flows", "2.toml").code == 0
+    assert run("run", "--id", "alpha", "--registry", "--feed").code == 0
+    assert run("run", "--id", "alpha").code == 0
+    first, second, third = [node.config for node in FakeNode.made]
+    assert (first.registry, first.feed, second.feed) == (True, False, True)
+    assert list(first.registries) == ["https://b.example"]
+    assert list(first.flows) == ["1.toml", "2.toml"]
+    assert (third.registry, third.feed, third.registries) == (False, None, ())
+
+
+def test_flags_that_nobody_gave_leave_the_file_its_say(
+    script: Any, run: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text("registry = true\nfeed = false\ndiscovery = true\ninsecure = true\n")
+    script.append(send_signal(signal.SIGTERM))
+    assert run("run", "--id", "alpha", "--config", str(file)).code == 0
+    config = FakeNode.made[0].config
+    assert (config.registry, config.feed, config.discovery, config.insecure) == (
+        True,
+        False,
+        True,
+        True,
+    )
+
+
+def test_feed_without_registry_cannot_be(script: Any, run: Any) -> None:
+    done = run("run", "--id", "alpha", "--no-feed")
+    assert done.code == 2
+    assert "feed is for a node that is a registry" in done.err
+
+
+def test_a_token_on_the_command_line_is_refused_with_the_way_to_give_it(
+    script: Any, run: Any
+) -> None:
+    done = run("run", "--id", "alpha", "--http-token", "s3cret")
+    assert (done.code, FakeNode.made) == (2, [])
+    assert "MESHCORE_HTTP_TOKEN" in done.err
+    assert "s3cret" not in done.err
+    assert "--http-token" not in run("run", "--help").out
+
+
+def test_the_flows_that_were_loaded_are_told_at_the_start(script: Any, run: Any) -> None:
+    script.append(send_signal(signal.SIGTERM))
+    done = run("run", "--id", "alpha", "--flows", "2.toml", "--flows", "1-1.toml", "--json")
+    found = [each for each in events(done.out) if each["event"] == "flows"]
+    assert datetime.fromisoformat(found[0].pop("time")).tzinfo
+    problem = {"source": "1-1.toml", "where": "flows[0]", "reason": "url is missing"}
+    assert found == [{"event": "flows", "loaded": 3, "problems": [problem]}]
+    out = run("run", "--id", "alpha", "--flows", "2.toml", "--flows", "1-1.toml").out
+    assert "3 flows loaded, 1 problem (see the log)\n" in out
+    assert "1 flow loaded\n" in run("run", "--id", "alpha", "--flows", "1.toml").out
+    assert "flow" not in run("run", "--id", "alpha").out
+
+
+def test_sighup_reads_the_sources_again_also_where_the_setting_is_the_same(
+    script: Any, run: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('flows = ["2.toml"]\n')
+
+    def edit(text: str) -> Callable[[FakeNode], None]:
+        def change(node: FakeNode) -> None:
+            file.write_text(text)
+            os.kill(os.getpid(), signal.SIGHUP)
+
+        return change
+
+    script.extend(
+        [
+            send_signal(signal.SIGHUP),
+            edit('flows = ["3-2.toml"]\n'),
+            edit("flows = 5\n"),
+            edit(""),
+            send_signal(signal.SIGHUP),
+            send_signal(signal.SIGTERM),
+        ]
+    )
+    done = run("run", "--id", "alpha", "--config", str(file), "--json")
+    assert done.code == 0
+    told = events(done.out)
+    loaded = [(e["loaded"], len(e["problems"])) for e in told if e["event"] == "flows"]
+    assert loaded == [(2, 0), (2, 0), (3, 2), (0, 0)]
+    here = str(tmp_path)
+    assert FakeNode.made[0].flows.loads == [[f"{here}/2.toml"], [f"{here}/3-2.toml"], []]
+    applied = [e["applied"] for e in told if e["event"] == "configuration"]
+    assert applied == [[], ["flows"], [], ["flows"], []]
+
+
+def test_sighup_changes_the_registries_to_exchange_with(
+    script: Any, run: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('registry = true\nregistries = ["https://b.example"]\n')
+
+    def edit(node: FakeNode) -> None:
+        assert node.registries == ["https://b.example"]
+        file.write_text('registry = true\nregistries = ["https://c.example/"]\n')
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    script.extend([edit, send_signal(signal.SIGTERM)])
+    done = run("run", "--id", "alpha", "--config", str(file), "--json")
+    [told] = [each for each in events(done.out) if each["event"] == "configuration"]
+    assert (told["applied"], told["cannot_change"]) == (["registries"], [])
+    assert FakeNode.made[0].registries == ["https://c.example"]
+
+
+def test_reset_removes_the_catalogue_and_nothing_else(
+    script: Any, run: Any, tmp_path: Path
+) -> None:
+    script.append(send_signal(signal.SIGTERM))
+    names = ["catalogue.db", "catalogue.db-wal", "catalogue.db-shm", "catalogue.db-journal"]
+    for name in [*names, "incarnation", "addresses.json"]:
+        (tmp_path / name).write_text("5")
+    flags = ("run", "--id", "alpha", "--data-dir", str(tmp_path), "--registry")
+    assert run(*flags).code == 0
+    assert (tmp_path / "catalogue.db").exists()
+    assert run(*flags, "--reset").code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "addresses.json",
+        "incarnation",
+        "lock",
+    ]
+    assert run(*flags, "--reset").code == 0
+
+
+def test_reset_leaves_the_catalogue_of_a_running_node_alone(
+    script: Any, run: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "catalogue.db").write_text("5")
+    with DataDir(tmp_path):
+        done = run("run", "--id", "alpha", "--data-dir", str(tmp_path), "--registry", "--reset")
+    assert done.code == 2
+    assert "in use by pid" in done.err
+    assert (tmp_path / "catalogue.db").exists()
+    assert FakeNode.made == []
+
+
+def test_a_catalogue_that_cannot_be_removed_is_named(script: Any, run: Any, tmp_path: Path) -> None:
+    (tmp_path / "catalogue.db").mkdir()
+    done = run("run", "--id", "alpha", "--data-dir", str(tmp_path), "--reset")
+    assert done.code == 2
+    assert str(tmp_path / "catalogue.db") in done.err

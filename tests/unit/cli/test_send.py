@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from meshcore import selector
 from meshcore.errors import (
     AccessDeniedError,
     ActionError,
@@ -205,3 +206,67 @@ def test_a_failure_before_any_response_is_the_last_line(mesh: Any, run: Any) -> 
     done = run("send", "gama", "demo:echo", "--json")
     assert done.code == 3
     assert json.loads(done.out)["error"]["name"] == "UnknownNodeError"
+
+
+# -- any node --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "policy", "payload"),
+    [
+        (["--any", "demo:echo"], "least-loaded", None),
+        (["--any", "demo:echo", "5"], "least-loaded", 5),
+        (["--any", "demo:echo", "-5"], "least-loaded", -5),
+        (["demo:echo", "5", "--any"], "least-loaded", 5),
+        (["--any=round-robin", "demo:echo", "hello"], "round-robin", "hello"),
+        (["--any=master", "demo:echo", "--", "--any"], "master", "--any"),
+    ],
+)
+def test_any_stands_for_a_node_that_is_picked(
+    arguments: list[str], policy: str, payload: Any, mesh: Any, run: Any
+) -> None:
+    assert run("send", *arguments).code == 0
+    assert mesh.asked == [(selector(policy), "demo:echo", payload)]
+
+
+def test_any_may_send_a_file_or_standard_input(mesh: Any, run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "photo"
+    path.write_bytes(b"x")
+    assert run("send", "--any", "demo:echo", "--file", str(path)).code == 0
+    assert sent(mesh) == path
+    assert run("send", "--any", "demo:echo", "-", stdin=b"[1]").code == 0
+    assert sent(mesh) == [1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "Missing argument 'NODE'"),
+        (["gamma"], "Missing argument 'DIRECTIVE'"),
+        (["--any"], "Missing argument 'DIRECTIVE'"),
+        (["--any", "gamma", "demo:echo", "5"], "NODE or --any, not both"),
+        (["--any", "gamma", "demo:echo"], "'gamma' is no directive"),
+        (["--any", "master", "demo:echo"], "a selector is written --any=SELECTOR"),
+        (["--any=nearst", "demo:echo"], "did you mean nearest?"),
+    ],
+)
+def test_any_in_the_wrong_place_says_what_is_right(
+    arguments: list[str], says: str, mesh: Any, run: Any
+) -> None:
+    done = run("send", *arguments)
+    assert (done.code, done.out, mesh.asked) == (2, "", [])
+    assert says in done.err
+
+
+def test_with_any_programs_are_told_who_answered(mesh: Any, make: Any, run: Any) -> None:
+    mesh.messages = [make.message(5, eof=True)]
+    done = run("send", "--any", "demo:count", "--json")
+    assert json.loads(done.out)["node_id"] == "gamma"
+    assert "node_id" not in json.loads(run("send", "gamma", "demo:count", "--json").out)
+    assert run("send", "--any", "demo:count").out == "5\n"
+
+
+def test_what_nobody_offers_is_a_failure_of_the_remote_side(mesh: Any, run: Any) -> None:
+    mesh.answers["stream"] = UnknownDirectiveError("no node in the mesh of alpha offers 'a:b'")
+    done = run("send", "--any", "a:b")
+    assert (done.code, done.err) == (1, "no node in the mesh of alpha offers 'a:b'\n")

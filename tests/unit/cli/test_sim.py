@@ -33,7 +33,8 @@ def test_json_has_everything_and_the_command_that_repeats_it(run: Any) -> None:
     assert done.code == 0
     assert report["complete"] is True
     assert report["deaths"]["known_by_all"] >= 1
-    assert 3.9 < report["deaths"]["everywhere_s"]["max"] < 9.0
+    # `dead` counts from the last beat, which was sent at most 0.55 s before the end.
+    assert 3.4 < report["deaths"]["everywhere_s"]["max"] < 9.0
     assert report["false_deaths"] == 0
     assert report["load"]["beats"]["messages_sent"] > 5
     assert report["again"].endswith("--churn 1 --timings dead=4,remove=8")

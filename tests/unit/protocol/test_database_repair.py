@@ -9,7 +9,15 @@ import pytest
 
 from meshcore.protocol.machine import Count, Send
 from meshcore.protocol.routing.database import Effect, LinkStateDatabase
-from meshcore.protocol.routing.repair import DELAY_MAX, INTERVAL_MAX, ROUND, contents_of
+from meshcore.protocol.routing.repair import (
+    DELAY_MAX,
+    EARLY,
+    INTERVAL_MAX,
+    INTERVAL_MIN,
+    OVERDUE,
+    ROUND,
+    contents_of,
+)
 from meshcore.protocol.routing.store import Held
 from meshcore.protocol.wire import control
 from meshcore.protocol.wire.control import BucketContents, Buckets, News, Want
@@ -120,7 +128,12 @@ def test_a_new_link_between_equals_costs_one_message() -> None:
     assert [type(message) for message in pair.sent] == [Buckets]
 
 
-def test_one_beat_of_mismatch_is_normal_and_two_start_a_round() -> None:
+def starts(database: LinkStateDatabase, now: float) -> bool:
+    """Whether a round starts by then."""
+    return any(isinstance(effect, Send) for effect in database.on_tick(now))
+
+
+def test_two_beats_of_mismatch_start_a_round() -> None:
     pair = linked(raw("a"))
     pair.hold("right", [raw("lost"), raw("a", 2)], 30.0)
     pair.beat(35.0)
@@ -129,6 +142,101 @@ def test_one_beat_of_mismatch_is_normal_and_two_start_a_round() -> None:
     pair.check_equal()
     assert sorted(pair.told()) == sorted([raw("lost"), raw("a", 2)])
     assert pair.rounds() <= 2
+
+
+def test_one_beat_of_mismatch_starts_a_round_when_nothing_comes_after_it() -> None:
+    pair = linked(raw("a"))
+    pair.beat(29.5)
+    pair.hold("right", [raw("lost")], 30.0)
+    pair.beat(30.0)
+    assert pair.rounds() == 0
+    left, right = pair.databases.values()
+    pair.carry("right", right.on_tick(31.0), 31.0)  # its own news is behind here: nothing to ask
+    assert pair.rounds() == 0
+    assert left.on_tick(30.0 + EARLY) == []
+    pair.carry("left", left.on_tick(30.0 + EARLY + DELAY_MAX), 30.4)
+    pair.check_equal()
+    assert (pair.rounds(), pair.told()) == (1, [raw("lost")])
+
+
+@pytest.mark.parametrize("how", ["what was told", "an equal beat", "too new a link"])
+def test_one_beat_of_mismatch_is_normal_while_news_come(how: str) -> None:
+    pair = linked(raw("a"))
+    left, right = pair.databases.values()
+    if how != "too new a link":
+        pair.beat(29.5)
+    pair.hold("right", [raw("b"), raw("c")], 30.0)
+    left.on_beat_digest(LINK, right.digest, 30.0)
+    if how == "what was told":
+        pair.hold("left", [raw("b"), raw("c"), raw("d")], 30.1)
+        left.on_tick(30.15)  # it tells that on
+    elif how == "an equal beat":
+        left.on_beat_digest(LINK, left.digest, 30.1)
+    assert left.on_tick(30.15 + DELAY_MAX) == []
+    assert left.on_tick(32.0) == []
+
+
+def test_news_after_one_beat_of_mismatch_give_it_time_until_the_next_is_overdue() -> None:
+    pair = linked(raw("a"))
+    left, right = pair.databases.values()
+    pair.beat(29.5)
+    pair.hold("right", [raw("b"), raw("c")], 30.0)
+    left.on_beat_digest(LINK, right.digest, 30.0)
+    pair.hold("left", [raw("b")], 30.1)
+    left.on_tick(30.15)  # it tells that on
+    assert not starts(left, 30.0 + OVERDUE - 0.01)
+    assert left.next_deadline() == 30.0 + OVERDUE
+    assert starts(left, 30.0 + OVERDUE)
+
+
+def test_a_neighbour_that_is_behind_is_left_to_ask_for_a_while() -> None:
+    pair = linked(raw("a"))
+    left, right = pair.databases.values()
+    pair.beat(29.5)
+    pair.hold("left", [raw("b")], 30.0)
+    left.on_tick(30.1)
+    for step in range(3):
+        left.on_beat_digest(LINK, right.digest, 30.1 + step / 2)
+        assert not starts(left, 30.4 + step / 2)
+    left.on_beat_digest(LINK, right.digest, 31.6)  # he does not, or both have been there
+    assert starts(left, 31.6 + DELAY_MAX)
+
+
+def test_a_round_comes_soon_after_one_that_has_done_its_work() -> None:
+    pair = linked(raw("a"))
+    for number in range(10):
+        now = 100.0 + 1.5 * number
+        pair.beat(now - 0.5)
+        pair.hold("right", [raw(f"lost{number}")], now)
+        pair.beat(now)
+        pair.carry("left", pair.databases["left"].on_tick(now + 0.35), now + 0.35)
+        pair.check_equal()
+    assert pair.rounds() == 10
+
+
+def test_fruitless_early_rounds_make_the_others_no_rarer() -> None:
+    pair = linked(raw("a"))
+    left = pair.databases["left"]
+    for number in range(10):
+        now = 100.0 + 2 * number
+        left.on_beat_digest(LINK, left.digest, now)
+        left.on_beat_digest(LINK, 1 + number, now + 0.5)
+        assert starts(left, now + 0.5 + EARLY + DELAY_MAX)
+    for now in (119.5, 120.0):
+        left.on_beat_digest(LINK, 1, now)
+    assert starts(left, 120.0 + DELAY_MAX)
+
+
+def test_early_rounds_keep_the_distance_of_rounds() -> None:
+    left = linked(raw("a")).databases["left"]
+    begun = []
+    for step in range(200):
+        now = 100.0 + step / 10
+        left.on_beat_digest(LINK, left.digest if step % 2 else 1, now)
+        begun += [now] if starts(left, now + 0.09) else []
+        if step % 2 == 0:  # beats that come in bursts, and then none
+            begun += [now] if starts(left, now + EARLY + DELAY_MAX) else []
+    assert min(end - start for start, end in itertools.pairwise(begun)) >= INTERVAL_MIN - 0.5
 
 
 def test_an_equal_beat_between_two_mismatches_starts_nothing() -> None:
@@ -148,8 +256,8 @@ def test_rounds_that_bring_nothing_grow_rare_and_come_back() -> None:
         database.on_beat_digest(LINK, 1, now)
         starts += [now for effect in database.on_tick(now + DELAY_MAX) if isinstance(effect, Send)]
     gaps = [end - start for start, end in itertools.pairwise(starts)]
-    assert gaps[:5] == [2.5, 4.5, 8.5, 16.5, 32.5]  # a round is due up to half a second later
-    assert set(gaps[5:]) == {INTERVAL_MAX + 0.5}
+    assert gaps[:6] == [1.5, 2.5, 4.5, 8.5, 16.5, 32.5]  # it is looked at every half second
+    assert set(gaps[6:]) == {INTERVAL_MAX + 0.5}
     begun = starts[-1]
     for step in range(4):  # in order for two seconds
         database.on_beat_digest(LINK, database.digest, begun + 3 + step / 2)
@@ -166,6 +274,7 @@ def test_rounds_that_bring_what_was_lost_stay_frequent() -> None:
         pair.beat(now)
         pair.beat(now + 0.5)
         pair.check_equal()
+        pair.beat(now + 1.0)
 
 
 def test_a_round_of_either_side_counts_for_both() -> None:

@@ -317,6 +317,23 @@ def test_a_new_life_on_a_link_that_never_went_down_is_told():
     assert link_up(detector, T0 + 1, incarnation=2, life=22) == []
 
 
+def test_a_second_link_that_takes_over_is_no_sign_of_life():
+    """The simulator's seed 701447: a dead node had dialled again a moment before it died."""
+    detector = make()
+    assert steps(run(detector, T0 + 2.4)) == [(1.25, SLOW), (2.25, WARNING)]
+    assert link_up(detector, T0 + 2.4) == []
+    run(detector, T0 + 3.0)
+    assert link_down(detector, T0 + 3.0) == [edge(DOWN, SILENT, 3.0), status(WARNING, DEAD)]
+    detector.check_invariants()
+
+
+def test_a_second_link_on_which_something_is_heard_makes_alive():
+    detector = make()
+    run(detector, T0 + 2.4)
+    link_up(detector, T0 + 2.4)
+    assert detector.on_heard("beta", T0 + 2.5) == [edge(UP), status(WARNING, ALIVE)]
+
+
 def test_a_node_that_left_is_no_neighbour_any_more():
     detector = make()
     assert detector.on_left("beta") == [EdgeRemoved("beta")]

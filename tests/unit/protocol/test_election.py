@@ -209,3 +209,28 @@ def test_meeting_the_own_scale_again_changes_nothing() -> None:
     exchange(one, other, 1.0)
     assert not one.meet(other.name, other.position(5.0) + 0.3, 5.0)
     assert not one.meet(PROVISIONAL | 1, 0.0, 5.0)
+
+
+def test_a_beat_that_waited_makes_nobody_old_for_long() -> None:
+    mesh, other, joiner = scale(900, 0.0), scale(950, 0.0), scale(1, 100.0)
+    exchange(mesh, other, 1.0)
+    late = (mesh.name, mesh.position(103.0))
+    assert joiner.meet(*late, 110.0)  # its process stood still for seven seconds
+    assert joiner.born == pytest.approx(93.0)
+    assert joiner.meet(mesh.name, mesh.position(110.1), 110.1)
+    assert joiner.born == pytest.approx(100.0)
+    assert not joiner.meet(*late, 111.0)  # an older word makes nobody older
+    assert joiner.born == pytest.approx(100.0)
+
+
+def test_clocks_that_run_apart_make_nobody_younger() -> None:
+    mesh, other, joiner = scale(900, 0.0), scale(950, 0.0), scale(1, 100.0)
+    exchange(mesh, other, 1.0)
+    exchange(mesh, joiner, 103.0)
+    born = joiner.born
+    for beat in range(
+        1000
+    ):  # the clock of the mesh runs one percent faster than that of the joiner
+        now = 103.0 + beat
+        assert not joiner.meet(mesh.name, mesh.position(103.0) + 1.01 * beat, now)
+    assert joiner.born == born

@@ -9,6 +9,7 @@ from meshcore.protocol.delivery.lane import (
     RTO_FIRST,
     RTO_MAX,
     RTO_MIN,
+    RTO_SLOW,
     WINDOW_BYTES_MIN,
     WINDOW_PACKETS,
     Lane,
@@ -84,6 +85,17 @@ def test_the_timeout_follows_the_round_trips() -> None:
         lane.on_ack(number, 0, number + 0.04)
     assert lane.rto == pytest.approx(0.04 + RTO_MIN)
     assert lane.resend_at() is None
+
+
+def test_what_a_stall_taught_does_not_hold_back_a_lost_packet_for_long() -> None:
+    """A process stood still for seconds: later packets on a whole path are not resent too late."""
+    lane = lane_with(1)
+    lane.on_ack(1, 0, 5.0)
+    assert lane.rto > 2 * RTO_SLOW
+    send(lane, 1, now=6.0)
+    assert lane.resend_at() == pytest.approx(6.0 + RTO_SLOW)
+    lane.backoff = 8.0
+    assert lane.resend_at() == pytest.approx(6.0 + RTO_SLOW)
 
 
 def test_a_path_slower_than_the_longest_back_off_is_waited_for() -> None:
