@@ -69,9 +69,7 @@ class Node:
         self.connectivity = Connectivity(
             self._mesh, self.router, act=self._act, load_of=self._load_of
         )
-        self.catalogue = Catalogue(
-            self._mesh, self.config, request=self.request, fail=self.on_fatal
-        )
+        self.catalogue = Catalogue(self._mesh, self.config, request=self.request)
         self.flows = Offering(self.config.flows, offer=self.catalogue.offer, node_id=self.node_id)
         pick_by = AttachedPicker if self.config.ephemeral else Picker
         self._picker = pick_by(self.node_id, self.router, self.connectivity, self.request)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from meshcore.catalogue.carrier import Carry, Request
 from meshcore.catalogue.engine import Engine
 from meshcore.config import Config
-from meshcore.errors import BadPayloadError, DeadlineExceededError, MeshError
+from meshcore.errors import BadPayloadError, MeshError
 from meshcore.flows import flows_of_actions
 from meshcore.protocol.catalogue.messages import BadMessageError, Exchange, decode, encode
 from meshcore.protocol.catalogue.records import OUTSIDE, Flow, Origin
@@ -43,15 +43,12 @@ class Catalogue:
     Args:
         mesh: the core of the node.
         request: one call in the mesh.
-        fail: ends the node, with a reason.
     """
 
-    def __init__(
-        self, mesh: Mesh, config: Config, *, request: Request, fail: Callable[[str], None]
-    ) -> None:
+    def __init__(self, mesh: Mesh, config: Config, *, request: Request) -> None:
         self._config = config
         self._request = request
-        self._engine = Engine(mesh, config, request=request, fail=fail)
+        self._engine = Engine(mesh, config, request=request)
         self._exchange = self._engine.exchange
         self._perform = self._engine.perform
         self.dispatch = self._engine.dispatch
@@ -100,7 +97,7 @@ class Catalogue:
             return
         try:
             await self._engine.quiesce(seconds)
-        except DeadlineExceededError as error:
+        except MeshError as error:
             _LOG.info("%s: %s", self.node_id, error)
 
     # What this node offers ---------------------------------------------------------------------
@@ -323,5 +320,6 @@ class Catalogue:
 
         Raises:
             DeadlineExceededError: that took longer than `timeout` seconds.
+            MeshError: the disk refuses.
         """
         await self._engine.quiesce(timeout)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meshcore.catalogue.carrier import Carrier, Request
-from meshcore.errors import ClosedError, DeadlineExceededError
+from meshcore.errors import ClosedError, DeadlineExceededError, MeshError
 from meshcore.paths import CATALOGUE
 from meshcore.protocol.catalogue.effects import Ask, Effect
 from meshcore.protocol.catalogue.exchange import CatalogueExchange
@@ -38,11 +38,8 @@ _NODE_EVENTS = (
 class Engine:
     """The arguments are those of `Catalogue`."""
 
-    def __init__(
-        self, mesh: Mesh, config: Config, *, request: Request, fail: Callable[[str], None]
-    ) -> None:
+    def __init__(self, mesh: Mesh, config: Config, *, request: Request) -> None:
         self._mesh = mesh
-        self._fail = fail
         self._registry = config.registry
         self.node_id = mesh.identity.node_id
         self.exchange = CatalogueExchange(
@@ -83,7 +80,7 @@ class Engine:
             path = None
             if self._registry and self._data_dir is not None:
                 path = self._data_dir / CATALOGUE
-            self._keeper = Keeper(self.exchange, path, dated=self._registry, fail=self._fail)
+            self._keeper = Keeper(self.exchange, path, dated=self._registry)
         return self._keeper
 
     def check_running(self) -> None:
@@ -228,3 +225,5 @@ class Engine:
             why = f": no answer of {', '.join(silent)}" if silent else ""
             text = f"the catalogue is not idle after {timeout} s{why}"
             raise DeadlineExceededError(text) from None
+        except OSError as error:
+            raise MeshError(f"the catalogue is not on disk: {error}") from error

@@ -8,8 +8,9 @@ Of those who live it moves every `HEARTBEAT_INTERVAL`.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from meshcore.storage.catalogue import (
     Search,
 )
 
+_LOG = logging.getLogger("meshcore.catalogue")
 HEARTBEAT_INTERVAL = 30.0
 ONLINE, STALE, OFFLINE = "online", "stale", "offline"
 
@@ -43,7 +45,6 @@ class Keeper:
     Args:
         path: the file; None: in memory.
         dated: with times, as a registry does.
-        fail: told where the store cannot go on.
     """
 
     def __init__(
@@ -52,16 +53,19 @@ class Keeper:
         path: Path | None,
         *,
         dated: bool,
-        fail: Callable[[str], None],
     ) -> None:
         self._exchange = exchange
         self._holdings = exchange.shelf.holdings
-        self.store = CatalogueStore(path, on_failure=fail)
+        self.store = CatalogueStore(path, on_failure=self._on_failure)
         self._dated = dated
         self._heard: dict[Origin, float] = {}  # Unix seconds
         self._beats_at = time.monotonic() + HEARTBEAT_INTERVAL
         held = [ItemsChanged(each.origin, tuple(each.items.values())) for each in self._all()]
         self.perform([*(OriginChanged(each.origin) for each in self._all()), *held])
+
+    def _on_failure(self, text: str) -> None:
+        """The disk refuses (told in a thread of the store, which goes on trying)."""
+        _LOG.error("%s: %s", self._exchange.own.node, text)
 
     def _all(self) -> list[Holding]:
         return list(self._holdings.values())

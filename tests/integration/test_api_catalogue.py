@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+import sqlite3
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from meshcore import Config, Controller, Node
-from meshcore.errors import BadPayloadError, ClosedError
+from meshcore.errors import BadPayloadError, ClosedError, MeshError
 from meshcore.protocol.catalogue.records import Flow
+from meshcore.storage.disk import RegistryFile
 from tests.integration.nodes import TCP, eventually, run
 
 FAST = {"dead": 1.5, "remove": 2.0, "warn": 1.0, "slow": 0.5, "send_alive_interval": 0.1}
@@ -211,6 +213,35 @@ def test_restarts_keep_created_and_only_the_node_s_own_moves_modified(tmp_path: 
         assert (third["created"], third["modified"]) == (second["created"], second["modified"])
         await node.stop()
         await registry.stop()
+
+    run(scenario)
+
+
+def test_a_disk_that_refuses_ends_no_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with new_node("reg", registry=True, data_dir=tmp_path) as registry:
+            await registry.catalogue.quiesce()
+
+            def refuse(self: RegistryFile, batch: Any) -> None:
+                raise sqlite3.OperationalError("database or disk is full")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(RegistryFile, "write", refuse)
+                registry.catalogue.add(flow("a"))
+                await eventually(lambda: "disk is full" in caplog.text)
+                with pytest.raises(MeshError, match="not on disk"):
+                    await registry.catalogue.quiesce()
+                assert await names(registry) == ["a"]  # in memory it goes on
+
+            async def written() -> bool:
+                with suppress(MeshError):
+                    await registry.catalogue.quiesce()
+                    return True
+                return False
+
+            await eventually(written, 10)
 
     run(scenario)
 
