@@ -60,6 +60,10 @@ class Carrier:
         except (MeshError, BadMessageError) as error:
             self._on_silent(ask.key, str(error))
             self._failed(ask.key, ask.token)
+        except Exception as error:  # a bug, ours or of what carries: this registry is asked again
+            _LOG.exception("registry %s was not asked", ask.key)
+            self._on_silent(ask.key, f"{type(error).__name__}: {error}")
+            self._failed(ask.key, ask.token)
         else:
             if self._silent.pop(ask.key, None) is not None:
                 _LOG.info("registry %s answers again", ask.key)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from meshcore.catalogue.carrier import Carry, Request
 from meshcore.catalogue.engine import Engine
 from meshcore.config import Config
-from meshcore.errors import BadPayloadError, MeshError
+from meshcore.errors import BadPayloadError, BusyError, MeshError
 from meshcore.flows import flows_of_actions
 from meshcore.protocol.catalogue.messages import BadMessageError, Exchange, decode, encode
 from meshcore.protocol.catalogue.records import OUTSIDE, Flow, Origin
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("meshcore.catalogue")
 FIND_TIMEOUT = 5.0  # seconds for a registry to answer a query
+FIND_TRIES = 3  # registries that are asked, one after the other
 GOODBYE_TIMEOUT = 1.0
 
 
@@ -87,9 +88,13 @@ class Catalogue:
         byes = [carry(url, "disconnect", message) for url in self._outside]
         gathered = asyncio.gather(*byes, return_exceptions=True)
         try:
-            await asyncio.wait_for(gathered, GOODBYE_TIMEOUT)
+            outcomes = await asyncio.wait_for(gathered, GOODBYE_TIMEOUT)
         except TimeoutError:
             _LOG.info("a registry outside did not take our goodbye; it finds out by itself")
+            return
+        for url, outcome in zip(self._outside, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                _LOG.info("%s did not take our goodbye: %s", url, outcome)
 
     async def settle(self, seconds: float) -> None:
         """Have what has just changed told, for so long at most (called by the node)."""
@@ -166,7 +171,7 @@ class Catalogue:
         if self.registry:
             return {**await own(), "registry": self.node_id}
         failure: MeshError | None = None
-        for node_id in self._engine.registries():
+        for node_id in self._engine.registries()[:FIND_TRIES]:
             try:
                 return await self._request(node_id, directive, payload, timeout=FIND_TIMEOUT)
             except BadPayloadError:
@@ -217,11 +222,14 @@ class Catalogue:
 
         Raises:
             BadPayloadError: this node is no registry.
+            BusyError: it holds as many origins as it can.
         """
         keeper = self._engine.keeper()
         if not self.registry:
             raise BadPayloadError("this node is no registry")
         origin = Origin(OUTSIDE, url)
+        if self._exchange.shelf.is_full_for(origin):
+            raise BusyError("this registry holds as many nodes as it can", may_have_run=False)
         seen = keeper.heard(origin) if origin in self._exchange.shelf.holdings else None
         effects = self._exchange.register(
             origin,
@@ -240,6 +248,7 @@ class Catalogue:
 
         Raises:
             BadPayloadError: naming the field that is wrong, or this node is no registry.
+            BusyError: it exchanges with as many others as it can.
         """
         if not self.registry:
             raise BadPayloadError("this node is no registry")
@@ -248,11 +257,13 @@ class Catalogue:
             raise BadPayloadError(f"url = {decoded.url!r} must be an http(s) URL")
         now = time.monotonic()
         if kind == "disconnect":
-            if decoded.url not in self._outside:
-                self._perform(self._exchange.drop_peer(decoded.url, now))
+            self._perform(self._exchange.drop_peer(decoded.url, now))
+            if decoded.url in self._outside:  # it may come back, and is asked
+                self._engine.set_peer(decoded.url, now, outside=True)
             return encode(self._empty())
         # Also where it connected before our last start: it need not know of that.
-        self._exchange.set_peer(decoded.url, now, outside=True)
+        if not self._exchange.set_peer(decoded.url, now, outside=True):
+            raise BusyError("this registry exchanges with too many others", may_have_run=False)
         self._engine.asked += 1
         answer, effects = self._exchange.on_request(
             decoded.url, decoded, now, outside=True, connect=kind == "connect"
@@ -270,7 +281,7 @@ class Catalogue:
             self._perform(self._exchange.drop_peer(url, now))
         for url in wanted:
             self._outside[url] = None
-            self._exchange.set_peer(url, now, outside=True)
+            self._engine.set_peer(url, now, outside=True)
         self._perform(())
 
     def use_http(self, url: str, carry: Carry) -> None:

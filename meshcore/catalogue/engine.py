@@ -7,6 +7,7 @@ asks it: then it gets one in memory, with what it offers.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from meshcore.catalogue.carrier import Carrier, Request
 from meshcore.errors import ClosedError, DeadlineExceededError, MeshError
 from meshcore.paths import CATALOGUE
 from meshcore.protocol.catalogue.effects import Ask, Effect
-from meshcore.protocol.catalogue.exchange import CatalogueExchange
+from meshcore.protocol.catalogue.exchange import PEERS_MAX, CatalogueExchange
 from meshcore.protocol.catalogue.messages import Exchange
 from meshcore.protocol.catalogue.records import Origin
 from meshcore.protocol.membership import events
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from meshcore.config import Config
     from meshcore.protocol.mesh import Mesh
 
+_LOG = logging.getLogger("meshcore.catalogue")
 _NODE_EVENTS = (
     events.Added, events.Removed, events.Lost, events.StatusChanged, events.Restarted,
     DetailsChanged,
@@ -131,11 +133,16 @@ class Engine:
         if alive != before[0]:
             self.perform(self.exchange.on_member(node_id, alive, now))
         if registry:
-            self.exchange.set_peer(node_id, now, incarnation=seen[2])
+            self.set_peer(node_id, now, incarnation=seen[2])
         elif before[1]:
             self.carrier.forget(node_id)
             self.perform(self.exchange.drop_peer(node_id, now))
         self._arm()
+
+    def set_peer(self, key: str, now: float, **more: Any) -> None:
+        """A registry to tell; where there are too many, that is logged."""
+        if not self.exchange.set_peer(key, now, **more):
+            _LOG.warning("registry %s is told nothing: %d others are already", key, PEERS_MAX)
 
     def is_listed(self, node_id: str) -> bool:
         """Whether that is a node of this mesh, and no client."""

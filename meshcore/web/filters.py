@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 
 # What a click adds, and what may therefore stand beside others without brackets.
 _SIMPLE = re.compile(r'(?:@tag\(|[a-z]+ == )"(?:[^"\\]|\\.)*"\)?\Z')
@@ -25,10 +26,9 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def terms(query: str) -> list[str]:
-    """The terms of a query, in their order."""
-    found: list[str] = []
-    begin, depth, quoted, skip = 0, 0, "", False
+def _unquoted(query: str) -> Iterator[tuple[int, str, int]]:
+    """What is not in quotes: (place, character, how many brackets are open after it)."""
+    depth, quoted, skip = 0, "", False
     for at, char in enumerate(query):
         if skip:
             skip = False
@@ -37,9 +37,17 @@ def terms(query: str) -> list[str]:
             quoted = "" if char == quoted else quoted
         elif char in "\"'":
             quoted = char
-        elif char in "()":
-            depth += 1 if char == "(" else -1
-        elif char == "&" and depth == 0:
+        else:
+            depth += {"(": 1, ")": -1}.get(char, 0)
+            yield at, char, depth
+
+
+def terms(query: str) -> list[str]:
+    """The terms of a query, in their order."""
+    found: list[str] = []
+    begin = 0
+    for at, char, depth in _unquoted(query):
+        if char == "&" and depth == 0:
             found.append(query[begin:at])
             begin = at + 1
     found.append(query[begin:])
@@ -73,17 +81,5 @@ def _in_brackets(term: str) -> bool:
     """Whether one pair of brackets is around all of it."""
     if not (term.startswith("(") and term.endswith(")")):
         return False
-    depth, quoted, skip = 0, "", False
-    for at, char in enumerate(term):
-        if skip:
-            skip = False
-        elif quoted:
-            skip = char == "\\"
-            quoted = "" if char == quoted else quoted
-        elif char in "\"'":
-            quoted = char
-        elif char in "()":
-            depth += 1 if char == "(" else -1
-            if depth == 0 and at < len(term) - 1:
-                return False
-    return depth == 0
+    closed = [at for at, char, depth in _unquoted(term) if char == ")" and depth == 0]
+    return closed == [len(term) - 1]

@@ -103,6 +103,32 @@ def test_registries_in_any_topology_list_the_same_and_then_say_nothing(topology:
     asyncio.run(scenario())
 
 
+def test_a_mesh_that_is_cut_and_heals_lists_the_same_on_both_sides() -> None:
+    async def scenario() -> None:
+        async with World() as world:
+            one = await world.start("r0", "--registry", plugins=())
+            other = await world.start("r1", "--registry", plugins=())
+            bridge = await world.start("bridge", peers=[one, other], plugins=())
+            left = await world.start("left", peers=[one], plugins=())
+            right = await world.start("right", peers=[other], plugins=())
+            await add(world, left, "l")
+            await add(world, right, "r")
+            both = {"http://l/": "online", "http://r/": "online"}
+            await all_list(world, [one, other], both)
+            await bridge.kill()
+            await all_list(world, [one], {**both, "http://r/": "offline"})
+            await all_list(world, [other], {**both, "http://l/": "offline"})
+            await add(world, left, "l2")
+            await ask(world, right, "mesh:flows_remove", "http://r/")
+            await add(world, right, "r2")
+            await all_list(world, [one], {**both, "http://r/": "offline", "http://l2/": "online"})
+            await bridge.start_again()
+            healed = {f"http://{name}/": "online" for name in ("l", "l2", "r2")}
+            await all_list(world, [one, other], healed)
+
+    asyncio.run(scenario())
+
+
 async def _quiet(nodes: list[NodeProcess]) -> bool:
     return all([(await node.status())["catalogue"]["idle"] for node in nodes])
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from meshcore import Config, Controller, Node
-from meshcore.errors import BadPayloadError, ClosedError, MeshError
+from meshcore.errors import BadPayloadError, BusyError, ClosedError, MeshError
 from meshcore.protocol.catalogue.records import Flow
 from meshcore.storage.disk import RegistryFile
 from tests.integration.nodes import TCP, eventually, run
@@ -374,6 +374,59 @@ def test_registries_of_two_meshes_exchange_what_they_hold() -> None:
                 return (await listed(one))["n1", "http://a/"]["status"] == "offline"
 
             await eventually(offline)
+
+    run(scenario)
+
+
+def test_a_way_out_that_breaks_is_tried_again_and_a_goodbye_counts_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        one = new_node("r1", registry=True, mesh="m1", registries=["http://two"])
+        two = new_node("r2", registry=True, mesh="m2", registries=["http://one"])
+        by_url = {"http://one": one, "http://two": two}
+        broken = ["http://two", "http://one"]
+
+        async def carry(url: str, kind: str, message: dict[str, Any]) -> dict[str, Any]:
+            await asyncio.sleep(0)
+            if url in broken:
+                broken.remove(url)
+                raise KeyError("nobody thought of this")
+            return by_url[url].catalogue.exchange(kind, message)
+
+        async with one:
+            for url, registry in by_url.items():
+                registry.catalogue.use_http(url, carry)
+                registry.catalogue.add(flow(registry.node_id))
+            await two.start()
+            await eventually(lambda: _equals(one, ["r1", "r2"]))
+            await eventually(lambda: _equals(two, ["r1", "r2"]))
+            assert caplog.text.count("nobody thought of this") >= 2
+            await two.stop()
+            found = await listed(one)
+            assert found["r2", "http://r2/"]["status"] == "offline"  # it said that it goes
+            assert "http://two" in one.catalogue.about()["connection"]  # and is asked again
+
+    run(scenario)
+
+
+def test_a_registry_that_is_full_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with new_node("reg", registry=True) as registry:
+            catalogue = registry.catalogue
+            monkeypatch.setattr("meshcore.protocol.catalogue.shelf.ORIGINS_MAX", 2)
+            catalogue.register("http://p/", "", [flow("a")], ttl=60)
+            with pytest.raises(BusyError, match="as many nodes as it can"):
+                catalogue.register("http://q/", "", [flow("b")], ttl=60)
+            catalogue.register("http://p/", "", [flow("c")], ttl=60)  # known: no other one
+            assert await names(registry) == ["c"]
+            monkeypatch.setattr("meshcore.protocol.catalogue.exchange.PEERS_MAX", 1)
+            message = {"mesh": "m", "life": 1, "organization": "", "feed": True, "nodes": []}
+            catalogue.exchange("connect", {**message, "url": "http://x"})
+            with pytest.raises(BusyError, match="too many others"):
+                catalogue.exchange("connect", {**message, "url": "http://y"})
+            catalogue.exchange("disconnect", {**message, "url": "http://x"})
+            catalogue.exchange("connect", {**message, "url": "http://y"})
 
     run(scenario)
 

@@ -105,15 +105,19 @@ class CatalogueExchange:
 
     def set_peer(
         self, key: str, now: float, *, outside: bool = False, incarnation: int = 0
-    ) -> None:
-        """A registry can be reached; another incarnation than before has to be told anew."""
+    ) -> bool:
+        """A registry can be reached; another incarnation than before has to be told anew.
+
+        False: there are `PEERS_MAX` of them already, and this one is told nothing.
+        """
         peer = self._peers.get(key)
         if peer is None and len(self._peers) >= PEERS_MAX:
-            return
+            return False
         if peer is None or peer.incarnation != incarnation:
             known = self.shelf.holdings
             peer = Peer(key, known, outside=outside, incarnation=incarnation, now=now + SETTLE)
             self._peers[key] = peer
+        return True
 
     def drop_peer(self, key: str, now: float) -> list[Effect]:
         """A registry is gone; what only it vouched for is offline."""

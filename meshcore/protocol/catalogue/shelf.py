@@ -100,6 +100,10 @@ class Shelf:
 
     # ---- what others tell
 
+    def is_full_for(self, origin: Origin) -> bool:
+        """Whether there are so many origins that another one cannot be held."""
+        return origin not in self.holdings and len(self.holdings) >= ORIGINS_MAX
+
     def refuses(self, entry: Entry, *, own_word: bool) -> bool:
         """Whether its sender may not tell that of this origin, or we can hold no more."""
         if entry.origin == self.own:
@@ -110,7 +114,7 @@ class Shelf:
             return entry.delta is not None
         if entry.origin in self.holdings:
             return False
-        return len(self.holdings) >= ORIGINS_MAX or (not entry.alive and entry.age >= self._expiry)
+        return self.is_full_for(entry.origin) or (not entry.alive and entry.age >= self._expiry)
 
     def take(
         self, entry: Entry, sender: str, now: float, *, own_word: bool, outside: bool
