@@ -20,8 +20,9 @@ from meshcore.catalogue import Catalogue
 from meshcore.catalogue.directives import Directives
 from meshcore.config import Config
 from meshcore.connectivity import Connectivity
-from meshcore.errors import ClosedError, ConfigError, MeshError
+from meshcore.errors import ClosedError
 from meshcore.flows import Offering
+from meshcore.owner import Owner
 from meshcore.paths import DataDir
 from meshcore.payload import Spool
 from meshcore.router import Link, Router
@@ -118,8 +119,17 @@ class Node:
             await self._web.start()
 
     def _assemble(self, loop: asyncio.AbstractEventLoop) -> None:
-        driver = Driver(loop, self._mesh, owner=self, make_transport=Transport)
-        self._driver = driver
+        owner = Owner(
+            self._mesh,
+            self.router,
+            request=self.request,
+            followers=(self.connectivity.dispatch, self.catalogue.dispatch),
+            fail=self._background.fail,
+            next_incarnation=self._take_incarnation,
+            renewed=self.catalogue.take_incarnation,
+        )
+        driver = Driver(loop, self._mesh, owner=owner, make_transport=Transport)
+        owner.driver = self._driver = driver
         self._announcing = Announcing(self.config, self._registry, driver)
         self._finding = Finding(driver, self.config)
         self._spool = Spool.of_node(self.config.data_dir, self.config.spool_bytes_max)
@@ -302,41 +312,12 @@ class Node:
         self._registry.add_plugin(plugin, namespace=namespace)
         self._tell_details()
 
-    # What the core tells (the driver's `Owner`) ------------------------------------------------
+    # What the core wants done -----------------------------------------------------------------
 
-    def on_event(self, event: Any) -> None:
-        self.connectivity.dispatch(event)
-        self.catalogue.dispatch(event)
-
-    def on_fatal(self, reason: str) -> None:
-        _LOG.error("%s: %s", self.node_id, reason)
-        self._background.fail(ConfigError(reason))
-
-    def ask_holder(self, node_id: str, life: int) -> None:
-        self._started().spawn(self._ask_holder(node_id, life))
-
-    async def _ask_holder(self, node_id: str, life: int) -> None:
-        driver = self._started()
-        try:
-            answer = await self.request(node_id, "mesh:identify", None, timeout=1.0)
-        except MeshError as error:
-            answered, description = False, str(error)
-        else:
-            answered, description = answer.get("life") == life, str(answer.get("description"))
-            path = self.router.route(node_id)
-            if len(path) > 2:
-                description += f", reached over {path[-2]}"
-        self._mesh.on_holder(
-            node_id, life, answered=answered, description=description, now=driver.now()
-        )
-        driver.flush()
-
-    def take_incarnation(self, number: int) -> None:
-        driver = self._started()
+    def _take_incarnation(self, number: int) -> int:
         if self._data_dir is not None:
             number = self._data_dir.next_incarnation(at_least=number)
-        self._mesh.set_incarnation(number, driver.now())
-        self.catalogue.take_incarnation()
+        return number
 
     def _act(self, method: Callable[..., None], *arguments: Any) -> None:
         """Have the core do something now, also before the start, and send what follows."""

@@ -38,10 +38,11 @@ MAY_IMPORT: dict[str, str] = {
     "meshcore.protocol.election": "errors identity protocol.machine protocol.view protocol.wire",
     "meshcore.protocol.timesync": "errors identity protocol.machine protocol.view protocol.wire",
     "meshcore.protocol.catalogue": "errors identity protocol.machine protocol.view protocol.wire",
+    "meshcore.protocol.replication": "errors identity protocol.machine",
     "meshcore.protocol": "errors identity protocol.*",
     # The shell: I/O without decisions, and the driver that knows both sides.
     "meshcore.transport": "errors urls protocol.wire",
-    "meshcore.storage": "errors protocol.catalogue",
+    "meshcore.storage": "errors payload protocol.catalogue protocol.replication",
     "meshcore.flows": "errors protocol.catalogue work",  # loaders: from files and callables
     "meshcore.security": "errors identity",
     "meshcore.work": "errors identity payload",
@@ -61,15 +62,18 @@ MAY_IMPORT: dict[str, str] = {
     "meshcore.announcing": "config host runtime work",
     "meshcore.catalogue": "errors config paths protocol.* runtime storage work flows router"
     " connectivity",
+    "meshcore.owner": "errors protocol.* router",
+    "meshcore.leases": "errors",
+    "meshcore.services": "errors identity config paths payload message protocol.* runtime storage"
+    " work router connectivity leases",
     "meshcore.selectors": "errors protocol.view router connectivity",
     "meshcore.node": "errors identity urls paths config host payload message protocol.* transport"
-    " runtime work router connectivity answers announcing catalogue flows selectors",
+    " runtime work router connectivity answers announcing catalogue flows selectors"
+    " owner services",
     "meshcore.controller": "errors identity urls config payload message protocol.* runtime work"
-    " router connectivity mastership responses node selectors",
-    "meshcore.service": "errors identity config payload message protocol.view runtime work node"
-    " controller",
+    " router connectivity mastership responses node selectors services",
     "meshcore": "errors config payload message responses node node_info events router"
-    " controller service protocol.view work catalogue flows selectors",
+    " controller services protocol.view work catalogue flows selectors",
     "meshcore.__main__": "cli",
     "meshcore.cli": "meshcore errors identity urls paths config payload",
     "meshcore.web": "meshcore errors identity urls paths config payload catalogue flows"

@@ -1,0 +1,1 @@
+"""Replicated services: terms, log, commit by a majority, sessions, checkpoints, members. Pure."""
