@@ -9,7 +9,7 @@ Source: Ongaro, Consensus: Bridging Theory and Practice (2014), chapters 3, 4, 6
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from meshcore.protocol.replication.records import Entry
 
@@ -69,7 +69,7 @@ class Part:
     index: int  # of the checkpoint
     index_term: int
     members: tuple[str, ...]
-    sessions: bytes  # sent with the first part; empty in the others
+    sessions: list[Any]  # with the first part; empty in the others
     number: int
     offset: int  # bytes
     data: bytes
