@@ -217,16 +217,17 @@ class Applying(Core):
         )  # fmt: skip
         keep_from = self.journal.tail(index, count_max=RETAIN, bytes_max=self.checkpoint_log_bytes)
 
+        # It is what is put back from now on; the log is cut only when it is on disk.
+        self.checkpoint = checkpoint
+        self._members = [
+            (index, checkpoint.members),
+            *(item for item in self._members if item[0] > index),
+        ]
+
         def then(at: float) -> None:
             self._capturing = False
-            if checkpoint.index > self.checkpoint.index:
-                self.checkpoint = checkpoint
-                self.journal.cut(keep_from)
-                self._members = [
-                    (checkpoint.index, checkpoint.members),
-                    *(item for item in self._members if item[0] > checkpoint.index),
-                ]
-                self._look_at_checkpoint(at)
+            self.journal.cut(keep_from)
+            self._look_at_checkpoint(at)
 
         self._persist(then, checkpoint=checkpoint, keep_from=keep_from)
 

@@ -138,7 +138,10 @@ class Core:
 
     def members_at(self, index: int) -> tuple[str, ...]:
         """Who voted after the entry `index`."""
-        return next(members for since, members in reversed(self._members) if since <= index)
+        for since, members in reversed(self._members):
+            if since <= index:
+                return members
+        return self._members[0][1]
 
     @property
     def is_member(self) -> bool:

@@ -176,9 +176,11 @@ class Leading(Serving):
                 while peer.in_flight and peer.in_flight[0] <= match:
                     peer.in_flight.popleft()
                 self._count(now)
+        elif message.match < peer.match:
+            return  # it comes late, or what was on its disk is gone: no more than once a beat
         elif peer.sending is None and message.match + 1 < peer.next:
             peer.in_flight.clear()
-            peer.next = max(peer.match, message.match) + 1
+            peer.next = message.match + 1
         if self.role is Role.PRIMARY:
             self._send_entries(sender, peer, now)
 
