@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ClosedError,
         ConfigError,
         DeadlineExceededError,
+        FencedError,
         MeshError,
         PeerLostError,
         ProtocolError,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         RPCConnectionTimeoutError,
         RPCError,
         RPCNotFoundError,
+        RPCRemoteError,
         RPCTimeoutError,
         UnknownDirectiveError,
         UnknownNodeError,
@@ -48,6 +50,10 @@ if TYPE_CHECKING:
     from meshcore.responses import Responses
     from meshcore.router import Link
     from meshcore.selectors import Selector, selector
+    from meshcore.services.group import Group
+    from meshcore.services.policies import GroupResult
+    from meshcore.services.served import Served
+    from meshcore.services.service import Request, Response, Service, service, task
     from meshcore.work.actions import action
     from meshcore.work.context import Context
 
@@ -58,6 +64,8 @@ __all__ = [  # noqa: RUF022 (by what they are for)
     "Context",
     "Controller",
     "Flow",
+    "Group",
+    "GroupResult",
     "Header",
     "Link",
     "Message",
@@ -66,13 +74,19 @@ __all__ = [  # noqa: RUF022 (by what they are for)
     "NodeStatus",
     "Payload",
     "Pong",
+    "Request",
+    "Response",
     "Responses",
     "Selector",
+    "Served",
+    "Service",
     "Timings",
     "__version__",
     "action",
     "flow_from",
     "selector",
+    "service",
+    "task",
     "Change",
     "LinkEvent",
     "MasterEvent",
@@ -85,6 +99,7 @@ __all__ = [  # noqa: RUF022 (by what they are for)
     "ClosedError",
     "ConfigError",
     "DeadlineExceededError",
+    "FencedError",
     "FlowError",
     "MeshError",
     "PeerLostError",
@@ -93,6 +108,7 @@ __all__ = [  # noqa: RUF022 (by what they are for)
     "RPCConnectionTimeoutError",
     "RPCError",
     "RPCNotFoundError",
+    "RPCRemoteError",
     "RPCTimeoutError",
     "UnknownDirectiveError",
     "UnknownNodeError",
@@ -124,6 +140,12 @@ _MODULES = {
     "MasterEvent": "meshcore.events",
     "Overflow": "meshcore.events",
     "StatusEvent": "meshcore.events",
+    "Group": "meshcore.services.group",
+    "GroupResult": "meshcore.services.policies",
+    "Served": "meshcore.services.served",
+    **dict.fromkeys(
+        ("Request", "Response", "Service", "service", "task"), "meshcore.services.service"
+    ),
     **{name: "meshcore.errors" for name in __all__ if name.endswith("Error")},
     "FlowError": "meshcore.flows",
 }

@@ -37,11 +37,11 @@ class Announcing:
         self._driver.mesh.set_endpoints(tuple(endpoints), news, self._driver.now())
         return endpoints
 
-    def tell_details(self) -> None:
+    def tell_details(self, services: dict[str, Any]) -> None:
         """What we offer and run on; nothing is said where nothing has changed."""
         if self._config.ephemeral:
             return
-        content = self._details()
+        content = {**self._details(), "services": services}
         if content == self._told:
             return
         self._told = content

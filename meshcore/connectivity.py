@@ -53,7 +53,7 @@ class Connectivity:
 
     Args:
         act: does something with the core and sends what follows: `act(method, *arguments)`.
-        load_of: asks a node for the load of its machine.
+        request: `Node.request`, to ask a node for the load of its machine.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class Connectivity:
         router: Router,
         *,
         act: Callable[..., None],
-        load_of: Callable[[str], Awaitable[dict[str, Any]]],
+        request: Callable[..., Awaitable[Any]],
     ) -> None:
         self._mesh = mesh
         self._router = router
         self._act = act
-        self._load_of = load_of
+        self._request = request
         self._known_since = {mesh.identity.node_id: time.time()}
         self._loads: dict[str, dict[str, Any]] = {}
         self._urls: dict[int, str | None] = {}
@@ -119,8 +119,9 @@ class Connectivity:
         Raises:
             UnknownNodeError, UnreachableError, DeadlineExceededError: as for any call.
         """
-        load = await self._load_of(self._entry(node_id).node_id)
-        if node_id in self._mesh.roster:
+        answer = await self._request(self._entry(node_id).node_id, "mesh:ping", None, timeout=None)
+        load = answer.get("host")
+        if node_id in self._mesh.roster and isinstance(load, dict):
             self._loads[node_id] = load
         return self.get(node_id)
 

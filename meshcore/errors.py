@@ -19,8 +19,10 @@
     ├── WorkCancelledError
     ├── ClosedError                         this node is stopped, or not started
     ├── ProtocolError                       bytes that are not our protocol
-    └── RPCError
-        └── RPCNotFoundError
+    ├── FencedError                         somebody with a newer term has been here
+    └── RPCError                            of group calls: .ok, .failed
+        ├── RPCNotFoundError
+        └── RPCRemoteError (ActionError)    the service raised: .remote_args, .fields
 
 Every error of work tells `may_have_run`: False means that the recipient certainly did not start it.
 """
@@ -169,8 +171,26 @@ class ProtocolError(MeshError):
     """Bytes that are not meshcore's protocol, or break its limits; the text is a short reason."""
 
 
+class FencedError(MeshError):
+    """This term is over: somebody has been here with a newer one."""
+
+    default_code = Code.DENIED
+
+
 class RPCError(MeshError):
-    """The base of the errors of group calls."""
+    """The base of the errors of group calls.
+
+    Where several members were asked, `ok` has the values of those who answered and `failed` the
+    errors of the others, by node.
+    """
+
+    ok: dict[str, object]
+    failed: dict[str, Exception]
+
+    def __init__(self, message: str = "", **about: object) -> None:
+        self.ok = {}
+        self.failed = {}
+        super().__init__(message, **about)  # type: ignore[arg-type]
 
 
 class RPCTimeoutError(RPCError, DeadlineExceededError):
@@ -181,6 +201,29 @@ class RPCTimeoutError(RPCError, DeadlineExceededError):
 
 class RPCNotFoundError(RPCError):
     """The group, service or method does not exist."""
+
+
+class RPCRemoteError(RPCError, ActionError):
+    """The service raised.
+
+    `remote_type` is the name of the exception's class there, `remote_args` what it was made with,
+    `fields` its attributes, as far as they can be sent; `remote_traceback` is the text of its
+    traceback, empty where the answer was kept (a retry at a replicated service).
+    """
+
+    default_code = Code.ACTION_FAILED
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        remote_args: tuple[object, ...] = (),
+        fields: dict[str, object] | None = None,
+        **about: object,
+    ) -> None:
+        super().__init__(message, **about)
+        self.remote_args = remote_args
+        self.fields = fields or {}
 
 
 class RPCConnectionError(RPCError, UnreachableError):

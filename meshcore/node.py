@@ -35,6 +35,9 @@ from meshcore.runtime.explain import explain
 from meshcore.runtime.finding import Finding
 from meshcore.runtime.serving import Serving
 from meshcore.selectors import AttachedPicker, Picker
+from meshcore.services.group import Group
+from meshcore.services.service import Service
+from meshcore.services.services import Served, Services
 from meshcore.transport.transport import Transport
 from meshcore.urls import parse_url
 from meshcore.work.executor import Executor
@@ -68,9 +71,17 @@ class Node:
         self._mesh = new_core(self.config)
         self.router = Router(self._mesh)
         self.connectivity = Connectivity(
-            self._mesh, self.router, act=self._act, load_of=self._load_of
+            self._mesh, self.router, act=self._act, request=self.request
         )
         self.catalogue = Catalogue(self._mesh, self.config, request=self.request)
+        self.services = Services(
+            self._mesh,
+            self.router,
+            request=self.request,
+            ephemeral=self.config.ephemeral,
+            announce=self._tell_details,
+            controller=self,
+        )
         self.flows = Offering(self.config.flows, offer=self.catalogue.offer, node_id=self.node_id)
         pick_by = AttachedPicker if self.config.ephemeral else Picker
         self._picker = pick_by(self.node_id, self.router, self.connectivity, self.request)
@@ -109,7 +120,15 @@ class Node:
         for url in self._peers:
             self._mesh.add_peer(url, driver.now())
         driver.flush()
+        await self._start_services()
         self._background.start()
+
+    async def _start_services(self) -> None:
+        try:
+            await self.services.start(self.config.data_dir)
+        except BaseException:
+            await self.stop(grace=0)
+            raise
 
     async def _start_web(self) -> None:
         if self.config.http is not None:
@@ -123,7 +142,11 @@ class Node:
             self._mesh,
             self.router,
             request=self.request,
-            followers=(self.connectivity.dispatch, self.catalogue.dispatch),
+            followers=(
+                self.connectivity.dispatch,
+                self.catalogue.dispatch,
+                self.services.dispatch,
+            ),
             fail=self._background.fail,
             next_incarnation=self._take_incarnation,
             renewed=self.catalogue.take_incarnation,
@@ -151,6 +174,7 @@ class Node:
         driver.connect(self._serving, self._calls)
         Answers(self, driver, self._serving, self._executor, self._picker).register()
         Directives(self.catalogue).register(self._serving.internal)
+        self.services.register(self._serving.internal, self._serving.respond)
 
     async def stop(self, *, grace: float | None = None) -> None:
         """Leave the mesh in good order; a second call waits for the first.
@@ -169,6 +193,7 @@ class Node:
         driver = self._driver
         assert driver is not None
         await self._background.stop()
+        await self.services.stop()
         stuck = await self._executor.stop(grace)
         if stuck:
             _LOG.warning("%s: work that would not end was left behind: %s", self.node_id, stuck)
@@ -280,7 +305,7 @@ class Node:
 
     def _tell_details(self) -> None:
         if self._driver is not None:
-            self._announcing.tell_details()
+            self._announcing.tell_details(self.services.announced())
             self.catalogue.set_actions(self._registry.capabilities())
 
     @property
@@ -311,6 +336,16 @@ class Node:
         """Offer the actions of a module, or of the plugin of that name."""
         self._registry.add_plugin(plugin, namespace=namespace)
         self._tell_details()
+
+    # Services --------------------------------------------------------------------------------
+
+    async def serve(self, service: Service, *, group: str, **settings: Any) -> Served:
+        """Serve this in that group until the node stops; settings as for `Services.serve`."""
+        return await self.services.serve(service, group=group, **settings)
+
+    def group(self, name: str, **settings: Any) -> Group:
+        """Call the services of that group, with `policy` and `timeout`; see `Group`."""
+        return self.services.group(name, **settings)
 
     # What the core wants done -----------------------------------------------------------------
 
@@ -358,11 +393,6 @@ class Node:
         except asyncio.CancelledError:
             self._calls.cancel(call)
             raise
-
-    async def _load_of(self, node_id: str) -> dict[str, Any]:
-        answer = await self.request(node_id, "mesh:ping", None, timeout=None)
-        host = answer.get("host")
-        return host if isinstance(host, dict) else {}
 
     def _call_for_action(
         self, recipient: str, directive: str, payload: Any, /, *, timeout: float | None

@@ -24,6 +24,7 @@ from meshcore.work.executor import Executor
 from meshcore.work.job import NO_VALUE
 
 Internal = Callable[[ServerStream, Any, list[str] | None], Any]
+LATER = object()  # what an internal function returns that will call `respond` itself
 
 _PLAIN = frozenset({bytes, str, type(None), bool, int, float, list, dict, type(NO_VALUE)})
 
@@ -75,7 +76,7 @@ class Serving:
         else:
             if asyncio.iscoroutine(value):
                 self._driver.spawn(self._answer_later(stream, value))
-            else:
+            elif value is not LATER:
                 self.respond(stream, value, True)
 
     async def _answer_later(self, stream: ServerStream, value: Coroutine[Any, Any, Any]) -> None:

@@ -129,7 +129,11 @@ class Replica(Following):
 
     def on_persist_failed(self, token: int, reason: str, now: float) -> list[Effect]:
         """The disk failed: nothing can be promised any more."""
-        self._stop(f"its disk failed: {reason}")
+        return self.fail(f"its disk failed: {reason}", now)
+
+    def fail(self, reason: str, now: float) -> list[Effect]:
+        """This replica cannot go on."""
+        self._stop(reason)
         return self._take()
 
     def on_executed(self, epoch: int, token: int, answer: bytes, now: float) -> list[Effect]:

@@ -6,8 +6,9 @@ next; if its session is gone it opens another.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from meshcore.protocol.replication import effects
 from meshcore.protocol.replication.records import Replication, node_of
@@ -17,6 +18,8 @@ from meshcore.sim.replicas.service import answer, request
 if TYPE_CHECKING:
     from meshcore.sim.replicas.host import Host
     from meshcore.sim.replicas.world import World
+
+Effects = list[effects.Effect]
 
 TRY = 0.7  # seconds for one attempt
 GIVE_UP = 5.0
@@ -167,10 +170,10 @@ class Client:
             self.world.after(self.world.rng.uniform(0.01, 0.1), self._try, pending)
 
 
-def _with(method, **settings):  # type: ignore[no-untyped-def]
-    """`method` with these arguments, under its name."""
+def _with(method: Callable[..., Effects], **settings: Any) -> Callable[[int, float], Effects]:
+    """`method` with these arguments."""
 
-    def call(ref, now):  # type: ignore[no-untyped-def]
+    def call(ref: int, now: float) -> Effects:
         return method(ref, now=now, **settings)
 
     return call

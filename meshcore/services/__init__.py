@@ -1,0 +1,1 @@
+"""Services: classes that the mesh keeps running, alone, in groups, or replicated."""

@@ -1,0 +1,77 @@
+"""One call of one member of a group, and its errors as those of group calls."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, Protocol
+
+from meshcore.errors import (
+    BusyError,
+    DeadlineExceededError,
+    MeshError,
+    RPCConnectionError,
+    RPCConnectionTimeoutError,
+    RPCError,
+    RPCNotFoundError,
+    RPCTimeoutError,
+    UnknownDirectiveError,
+    UnreachableError,
+)  # fmt: skip
+from meshcore.services.outcome import outcome_of
+
+CALL = "mesh:call"
+
+
+class Request(Protocol):
+    """`Node.request`."""
+
+    def __call__(
+        self, recipient: str, directive: str, payload: Any, *, timeout: float | None
+    ) -> Awaitable[Any]: ...
+
+
+async def call_member(
+    request: Request,
+    node: str,
+    group: str,
+    call: tuple[str, list[Any], dict[str, Any]],
+    *,
+    number: int,
+    client: str,
+    rpc_timeout: float,
+    network_timeout: float,
+) -> Any:
+    """The value that this member gives.
+
+    Raises:
+        RPCRemoteError: the service raised.
+        RPCNotFoundError: it does not serve the group, or has no such method.
+        RPCTimeoutError: it has the call, and did not answer within `rpc_timeout`.
+        RPCConnectionTimeoutError: it could not be reached within `network_timeout`.
+        RPCConnectionError: it cannot be reached.
+    """
+    method, args, kwargs = call
+    about = {"node_id": node, "directive": f"{group}.{method}"}
+    payload = [group, method, args, kwargs, client, number]
+    try:
+        outcome = await request(node, CALL, payload, timeout=rpc_timeout)
+    except (RPCError, BusyError):
+        raise
+    except DeadlineExceededError as error:
+        if error.may_have_run:
+            text = f"{node} did not answer {group}.{method} within {rpc_timeout:g} s"
+            raise RPCTimeoutError(text, **about) from error
+        text = f"{node} could not be reached within {min(rpc_timeout, network_timeout):g} s"
+        raise RPCConnectionTimeoutError(text, may_have_run=False, **about) from error
+    except UnreachableError as error:
+        raise RPCConnectionError(str(error), may_have_run=error.may_have_run, **about) from error
+    except UnknownDirectiveError as error:
+        text = f"{node} serves no groups: {error}"
+        raise RPCNotFoundError(text, may_have_run=False, **about) from error
+    except MeshError as error:
+        if type(error).__name__ == "ActionError" and getattr(error, "remote_type", "") == (
+            "RPCNotFoundError"
+        ):
+            raise RPCNotFoundError(str(error), may_have_run=False, **about) from error
+        raise
+    return outcome_of(outcome, **about)

@@ -1,0 +1,121 @@
+"""What a group needs of its node: who serves what, and how to ask them.
+
+A member of the mesh knows from the announced details. A program that is attached to a node asks
+that node, and believes what it was told for a second.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from meshcore.errors import MeshError, RPCConnectionError, RPCError
+from meshcore.router import Router
+from meshcore.services.calling import Request
+from meshcore.services.directory import Directory, Members, Offer, OnChange, offer_of
+from meshcore.services.replicated.client import ReplicatedClient
+
+GROUPS = "mesh:groups"
+SET = "mesh:service_set"
+PRIMARY = "mesh:set_primary"
+FRESH = 1.0  # seconds
+ASK_TIMEOUT = 3.0
+
+
+class Registry:
+    """Of a member of the mesh."""
+
+    def __init__(self, directory: Directory, request: Request, *, node_id: str) -> None:
+        self._directory = directory
+        self.request = request
+        self.node_id = node_id
+
+    async def refresh(self, group: str, *, now: bool = False) -> None:
+        """Know who serves that group; `now`: what is known has turned out wrong."""
+
+    def groups(self) -> list[str]:
+        return self._directory.groups()
+
+    def offers(self, group: str) -> list[Offer]:
+        return self._directory.offers(group)
+
+    def members(self, group: str) -> Members:
+        return tuple(offer.node for offer in self.offers(group) if offer.is_member)
+
+    def subscribe(self, group: str, on_change: OnChange) -> Callable[[], None]:
+        return self._directory.subscribe(group, on_change)
+
+    def client(self, group: str) -> ReplicatedClient:
+        """Calls a replicated group."""
+        return ReplicatedClient(
+            group,
+            client=self.node_id,
+            request=self.request,
+            offers=lambda: self.offers(group),
+            refresh=lambda: self.refresh(group, now=True),
+        )
+
+    async def set(self, group: str, node: str, settings: dict[str, Any]) -> Any:
+        """Change settings of a service while it runs."""
+        return await self.request(node, SET, [group, settings], timeout=ASK_TIMEOUT)
+
+    async def set_primary(self, group: str, node: str) -> None:
+        """Have the replica on that node lead."""
+        await self.refresh(group, now=True)
+        leads = [offer for offer in self.offers(group) if offer.role == "primary"]
+        if not leads:
+            raise RPCConnectionError(f"{group} has no primary now", may_have_run=False)
+        primary = max(leads, key=lambda offer: offer.term).node
+        try:
+            await self.request(primary, PRIMARY, [group, node], timeout=ASK_TIMEOUT)
+        except MeshError as error:
+            raise RPCError(str(error), node_id=primary) from error
+
+
+class AttachedRegistry(Registry):
+    """Of a program that is attached to a node."""
+
+    def __init__(
+        self, directory: Directory, request: Request, *, node_id: str, router: Router
+    ) -> None:
+        super().__init__(directory, request, node_id=node_id)
+        self._router = router
+        self._known: dict[str, list[Offer]] = {}
+        self._asked_at = float("-inf")
+
+    async def refresh(self, group: str, *, now: bool = False) -> None:
+        if not now and time.monotonic() < self._asked_at + FRESH:
+            return
+        via = self._router.attached_to
+        if via is None:
+            raise RPCConnectionError("not attached to a node yet", may_have_run=False)
+        answer = await self.request(via, GROUPS, None, timeout=ASK_TIMEOUT)
+        self._known = offers_of(answer)
+        self._asked_at = time.monotonic()
+
+    def groups(self) -> list[str]:
+        return sorted(self._known)
+
+    def offers(self, group: str) -> list[Offer]:
+        return self._known.get(group, [])
+
+    def subscribe(self, group: str, on_change: OnChange) -> Callable[[], None]:
+        raise RPCError("a program that is attached to a node cannot watch groups: ask again")
+
+
+def plain_offers(offers: list[Offer]) -> dict[str, Any]:
+    """Offers of one group by node, as `mesh:groups` tells them."""
+    return {offer.node: {**offer.plain(), "alive": offer.alive} for offer in offers}
+
+
+def offers_of(answer: Any) -> dict[str, list[Offer]]:
+    """What `mesh:groups` answered; what makes no sense is left out."""
+    known: dict[str, list[Offer]] = {}
+    if isinstance(answer, dict):
+        for group, nodes in answer.items():
+            for node, plain in nodes.items() if isinstance(nodes, dict) else ():
+                offer = offer_of(str(node), str(group), plain)
+                if offer is not None:
+                    known.setdefault(str(group), []).append(offer)
+    return known

@@ -1,0 +1,1 @@
+"""Replicated services: drives the machines of `protocol.replication`, and calls them."""

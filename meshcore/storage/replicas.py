@@ -1,0 +1,246 @@
+"""What a replica keeps on disk: who it is, its group, its vote, its log, its checkpoint.
+
+One SQLite file for each group, written by a thread of its own: everything that waits when it comes
+round is one transaction and one sync to disk (group commit). What is on disk is told on the event
+loop. When the disk refuses, that is told once and nothing more is written: the replica has stopped.
+
+Without a path it is kept in memory, with the same order of events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from meshcore.errors import BadPayloadError, ConfigError
+from meshcore.payload.values import decode_value, encode_value
+from meshcore.protocol.replication.effects import Persist
+from meshcore.protocol.replication.plain import (
+    BadMessage,
+    checkpoint_of,
+    entry_of,
+    plain_checkpoint,
+    plain_entry,
+)  # fmt: skip
+from meshcore.protocol.replication.records import Stored
+
+APPLICATION_ID = 0x6D657367  # "mesg"
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE about (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE entry (number INTEGER PRIMARY KEY, data BLOB NOT NULL);
+"""
+WAL_BYTES_KEPT = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Formed:
+    """Write down how far the formation of the group is."""
+
+    token: int
+    record: dict[str, Any]
+
+
+Job = Persist | Formed
+
+
+class MemoryStore:
+    """Forgets everything when the process ends."""
+
+    def __init__(self) -> None:
+        self.state_id = os.urandom(6).hex()
+        self.formation: dict[str, Any] | None = None
+        self._written: Callable[[list[Job]], None] = lambda jobs: None
+        self._waiting: list[Job] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self, written: Callable[[list[Job]], None], failed: Callable[[str], None]) -> None:
+        """From now on `written` is called with what is kept, on this loop."""
+        self._written = written
+        self._loop = asyncio.get_running_loop()
+
+    def stored(self) -> Stored | None:
+        """What is there of the replica; None in a new file."""
+        return None
+
+    def add(self, job: Job) -> None:
+        """Keep this as well."""
+        if self._loop is None:
+            return
+        if not self._waiting:
+            self._loop.call_soon(self._tell)
+        self._waiting.append(job)
+
+    def _tell(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if self._loop is not None:
+            self._written(waiting)
+
+    def close(self) -> None:
+        self._loop = None
+
+
+class ReplicaStore:
+    """In the file `path`; ConfigError where it cannot be used."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._wake = threading.Condition()
+        self._waiting: list[Job] = []
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            try:
+                self._prepare()
+                self._read()
+            except BaseException:
+                self._database.close()
+                raise
+        except (sqlite3.Error, OSError, ValueError, BadPayloadError) as error:
+            raise ConfigError(
+                f"{path}: cannot be read as the state of a replica ({error}); move it away, and"
+                " the node is taken in as a new replica"
+            ) from error
+
+    def _prepare(self) -> None:
+        run = self._database.execute
+        run("PRAGMA synchronous = FULL")
+        run(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
+        tables = run("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if tables and run("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+            raise ValueError("it is a database of another program")
+        version = run("PRAGMA user_version").fetchone()[0]
+        if tables and version != SCHEMA_VERSION:
+            raise ValueError(f"its schema is version {version}, this is {SCHEMA_VERSION}")
+        run("PRAGMA journal_mode = WAL")
+        if not tables:
+            self._database.executescript(
+                f"BEGIN IMMEDIATE; {_SCHEMA}"
+                f"PRAGMA application_id = {APPLICATION_ID};"
+                f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            )
+            self._put("state_id", os.urandom(6).hex())
+
+    def _read(self) -> None:
+        self.state_id: str = str(self._get("state_id"))
+        record = self._get("formation")
+        self.formation: dict[str, Any] | None = record if isinstance(record, dict) else None
+
+    def _get(self, name: str) -> Any:
+        row = self._database.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
+        return None if row is None else decode_value(row[0])
+
+    def _put(self, name: str, value: Any) -> None:
+        self._database.execute(
+            "INSERT OR REPLACE INTO about VALUES (?, ?)", (name, encode_value(value))
+        )
+
+    def stored(self) -> Stored | None:
+        """What is there of the replica; None in a new file. ConfigError where it is damaged."""
+        try:
+            vote, checkpoint = self._get("vote"), self._get("checkpoint")
+            if checkpoint is None and vote is None:
+                return None
+            rows = self._database.execute("SELECT data FROM entry ORDER BY number")
+            entries = tuple(entry_of(decode_value(data)) for (data,) in rows)
+            if [e.index for e in entries] != list(
+                range(entries[0].index, entries[-1].index + 1) if entries else ()
+            ):
+                raise ValueError("entries are missing")
+            term, voted_for = vote or (0, None)
+            if checkpoint is None:
+                formation = self.formation or {}
+                stored = Stored.new(tuple(formation.get("members") or ()))
+                return Stored(term, voted_for, stored.checkpoint, entries)
+            return Stored(term, voted_for, checkpoint_of(checkpoint), entries)
+        except (sqlite3.Error, BadMessage, BadPayloadError, ValueError, TypeError) as error:
+            raise ConfigError(
+                f"{self._path}: the state of the replica is damaged ({error}); move it away, and"
+                " the node is taken in as a new replica"
+            ) from error
+
+    # Writing -------------------------------------------------------------------------------------
+
+    def start(self, written: Callable[[list[Job]], None], failed: Callable[[str], None]) -> None:
+        """From now on `written` is called on this loop with what is on disk, in order."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(
+            target=self._run, args=(written, failed), name="meshcore-replica-disk", daemon=True
+        )
+        self._thread.start()
+
+    def add(self, job: Job) -> None:
+        """Write this as well; at once, together with what else waits."""
+        with self._wake:
+            self._waiting.append(job)
+            self._wake.notify()
+
+    def close(self) -> None:
+        """Write what waits, and close the file."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join()
+        self._database.close()
+
+    def _run(self, written: Callable[[list[Job]], None], failed: Callable[[str], None]) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._waiting or self._closing)
+                jobs, self._waiting = self._waiting, []
+                if not jobs:
+                    return
+            try:
+                self._write(jobs)
+            except (sqlite3.Error, OSError, BadPayloadError) as error:
+                self._tell(failed, str(error))
+                return
+            self._tell(written, jobs)
+
+    def _tell(self, function: Callable[[Any], None], argument: Any) -> None:
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(function, argument)
+
+    def _write(self, jobs: list[Job]) -> None:
+        """All of it, durable, or nothing."""
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            for job in jobs:
+                if isinstance(job, Formed):
+                    self._put("formation", job.record)
+                else:
+                    self._write_one(job)
+            self._database.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # it may have been rolled back already
+                self._database.execute("ROLLBACK")
+            raise
+
+    def _write_one(self, job: Persist) -> None:
+        run = self._database.execute
+        if job.term is not None:
+            self._put("vote", [job.term, job.voted_for])
+        if job.checkpoint is not None:
+            self._put("checkpoint", plain_checkpoint(job.checkpoint))
+            if job.reset:
+                run("DELETE FROM entry")
+            else:
+                run("DELETE FROM entry WHERE number < ?", (job.keep_from,))
+        if job.entries:
+            run("DELETE FROM entry WHERE number >= ?", (job.entries[0].index,))
+            self._database.executemany(
+                "INSERT INTO entry VALUES (?, ?)",
+                [(entry.index, encode_value(plain_entry(entry))) for entry in job.entries],
+            )
