@@ -156,19 +156,19 @@ def test_details_are_told_again_only_when_something_in_them_has_changed(
         host, "load", lambda: {"cpu": {"usage": next(usage)}, "ram": {"free": next(usage)}}
     )
     own, registry, driver = announcing(organization="acme")
-    own.tell_details()
-    own.tell_details()
+    own.tell_details({})
+    own.tell_details({})
     assert len(driver.told) == 1, "the load alone is no news"
     registry.add_function("tools:double", lambda payload: payload * 2)
-    own.tell_details()
-    own.tell_details()
+    own.tell_details({})
+    own.tell_details({})
     assert len(driver.told) == 2
     assert driver.told[1]["host"]["cpu"]["usage"] != driver.told[0]["host"]["cpu"]["usage"]
 
 
 def test_details_name_the_environment() -> None:
     own, _, driver = announcing(organization="acme")
-    own.tell_details()
+    own.tell_details({})
     [told] = driver.told
     assert told["env"] == "python"
     assert told["runtime"].startswith(("CPython 3.", "PyPy 3."))
@@ -179,5 +179,5 @@ def test_details_name_the_environment() -> None:
 
 def test_a_client_tells_nothing() -> None:
     own, _, driver = announcing(ephemeral=True)
-    own.tell_details()
+    own.tell_details({})
     assert driver.told == []
