@@ -25,7 +25,7 @@ from meshcore.protocol.replication.transfer import Sending
 
 IN_FLIGHT_MAX: Final = 8  # messages with entries to one replica
 COUNT_MAX: Final = 256  # entries in a message
-BYTES_MAX: Final = 512 * 1024  # of a message, unless one entry is larger
+BYTES_MAX: Final = 32 * 1024  # of a message, unless one entry is larger
 
 
 @dataclass(slots=True)
