@@ -78,6 +78,7 @@ class Node:
             self._mesh,
             self.router,
             request=self.request,
+            post=self.post,
             ephemeral=self.config.ephemeral,
             announce=self._tell_details,
             controller=self,
@@ -393,6 +394,16 @@ class Node:
         except asyncio.CancelledError:
             self._calls.cancel(call)
             raise
+
+    def post(
+        self, recipient: str, directive: str, payload: Any, *, timeout: float
+    ) -> asyncio.Future[Any]:
+        """The same without a coroutine, for whoever looks at the future when it is done."""
+        future: asyncio.Future[Any] = self._started().loop.create_future()
+        self._calls.start(
+            recipient, directive, payload, future, timeout, "interactive", trace=False
+        )
+        return future
 
     def _call_for_action(
         self, recipient: str, directive: str, payload: Any, /, *, timeout: float | None

@@ -29,6 +29,7 @@ from meshcore.services.instance import Instance
 from meshcore.services.loading import load_service
 from meshcore.services.outcome import encode_outcome, plain_failure, traceback_of
 from meshcore.services.registry import AttachedRegistry, Registry
+from meshcore.services.replicated.carrier import Post
 from meshcore.services.replicated.host import ReplicaHost
 from meshcore.services.served import Served
 from meshcore.services.service import Request as Called
@@ -53,12 +54,14 @@ class Services:
         router: Router,
         *,
         request: Request,
+        post: Post,
         ephemeral: bool,
         announce: Callable[[], None],
         controller: Any,
     ) -> None:
         self.node_id = mesh.identity.node_id
         self._request = request
+        self._post = post
         self._announce = announce
         self._controller = controller
         self.directory = Directory(mesh)
@@ -148,7 +151,7 @@ class Services:
         def make_host() -> ReplicaHost:
             return ReplicaHost(
                 instance,
-                request=self._request,
+                post=self._post,
                 replication=replication,
                 replicas=replicas,
                 named=named,

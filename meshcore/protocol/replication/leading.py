@@ -24,6 +24,7 @@ from meshcore.protocol.replication.serving import Serving
 from meshcore.protocol.replication.transfer import Sending
 
 IN_FLIGHT_MAX: Final = 8  # messages with entries to one replica
+BATCHES_MAX: Final = 2  # that are written and sent, and not committed
 COUNT_MAX: Final = 256  # entries in a message
 BYTES_MAX: Final = 32 * 1024  # of a message, unless one entry is larger
 
@@ -48,6 +49,7 @@ class Leading(Serving):
         self._rounds: deque[tuple[int, float]] = deque()  # not confirmed yet, and when they began
         self._confirmed_at = 0.0
         self._beat_at = 0.0
+        self._batches: deque[int] = deque()  # last entries of what is not committed yet
         self._flushed = 0  # entries up to there were given to the disk and sent
         self._empty_index = 0
         self._lease_until = 0.0
@@ -61,6 +63,7 @@ class Leading(Serving):
         self._rounds.clear()
         self._confirmed_at = now
         self._flushed = self.journal.last
+        self._batches.clear()
         self.peers = {other: self._new_progress(now) for other in self.others()}
         self._empty_index = self._append(Kind.EMPTY)
         self._emit(StateChanged())
@@ -109,6 +112,7 @@ class Leading(Serving):
                 self._flushed + 1, count_max=last - self._flushed, bytes_max=2**62
             )
             self._flushed = last
+            self._batches.append(last)
             self._persist(self._count, entries=entries)
         if self._read_since_flush:
             self._beat(now)  # reads need a round that begins after they came
@@ -117,12 +121,15 @@ class Leading(Serving):
             self._send_entries(name, peer, now)
 
     def _may_flush(self) -> bool:
-        """Whether the batch before is committed: what comes meanwhile is one batch.
+        """Whether few enough batches are on their way: what comes meanwhile is one batch.
 
         Under load that makes few large batches out of many small ones, and each costs every replica
         a write and two messages; a single call never waits for it.
         """
-        return self.commit >= self._flushed or self._empty_index >= self._flushed
+        batches = self._batches
+        while batches and batches[0] <= self.commit:
+            batches.popleft()
+        return len(batches) < BATCHES_MAX
 
     def _beat(self, now: float) -> None:
         """Begin a round: everybody gets a message, with entries or without."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable
+from functools import partial
 from typing import Any, Protocol
 
-from meshcore.errors import DeadlineExceededError, MeshError, UnreachableError
+from meshcore.errors import DeadlineExceededError, UnreachableError
 from meshcore.protocol.replication.messages import Append, Message
 from meshcore.protocol.replication.plain import encode
 from meshcore.protocol.replication.records import node_of
@@ -26,85 +26,76 @@ SMALL_BYTES = 24 * 1024  # a request of this and one message more still travels 
 WAITING_MAX = 256  # messages to one replica
 
 
-class Request(Protocol):
+class Post(Protocol):
+    """`Node.post`."""
+
     def __call__(
-        self, recipient: str, directive: str, payload: Any, *, timeout: float | None
-    ) -> Awaitable[Any]: ...
+        self, recipient: str, directive: str, payload: Any, *, timeout: float
+    ) -> asyncio.Future[Any]: ...
 
 
 class Carrier:
     """Of the replica `own` of a group."""
 
-    def __init__(self, request: Request, *, group: str, own: str) -> None:
-        self._request = request
+    def __init__(self, post: Post, *, group: str, own: str) -> None:
+        self._post = post
         self._group = group
         self._own = own
         self.gid = ""
         self._waiting: dict[str, deque[Message]] = {}
         self._in_flight: dict[str, int] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._flushing = False
+        self._closed = False
         self._told: str = ""  # the last failure that was logged
 
     def send(self, to: str, message: Message) -> None:
-        """Send this, with what else goes there in this turn."""
+        """Send this at the next `flush`, with what else goes there."""
         waiting = self._waiting.get(to)
         if waiting is None:
             waiting = self._waiting[to] = deque(maxlen=WAITING_MAX)
         waiting.append(message)
-        if not self._flushing:
-            self._flushing = True
-            asyncio.get_running_loop().call_soon(self._flush)
 
     def tell(self, to: str, message: list[Any]) -> None:
         """Send what the formation of the group says."""
-        self._spawn(self._post(node_of(to), FORM, [self._group, self._own, message]))
+        self._send(node_of(to), FORM, [self._group, self._own, message])
 
-    def _flush(self) -> None:
-        self._flushing = False
-        for to in list(self._waiting):
+    def flush(self) -> None:
+        """The end of a turn: send what waits."""
+        for to in self._waiting:
             self._flush_to(to)
 
     def _flush_to(self, to: str) -> None:
-        waiting = self._waiting.get(to)
-        if not waiting or self._in_flight.get(to, 0) >= IN_FLIGHT_MAX:
+        waiting = self._waiting[to]
+        while waiting and self._in_flight.get(to, 0) < IN_FLIGHT_MAX:
+            messages: list[list[Any]] = []
+            size = 0
+            while waiting and (not messages or size < SMALL_BYTES):
+                message = waiting.popleft()
+                messages.append(encode(message))
+                if type(message) is Append:
+                    size += sum(entry.size for entry in message.entries)
+            self._in_flight[to] = self._in_flight.get(to, 0) + 1
+            payload = [self._group, self.gid, self._own, to, messages]
+            self._send(node_of(to), REPLICA, payload).add_done_callback(partial(self._sent, to))
+
+    def _sent(self, to: str, future: asyncio.Future[Any]) -> None:
+        self._in_flight[to] -= 1
+        if not self._closed:
+            self._flush_to(to)
+
+    def _send(self, node: str, directive: str, payload: list[Any]) -> asyncio.Future[Any]:
+        future = self._post(node, directive, payload, timeout=TIMEOUT)
+        future.add_done_callback(partial(self._look_at, node))
+        return future
+
+    def _look_at(self, node: str, future: asyncio.Future[Any]) -> None:
+        """What fails is said again; that somebody refuses it is told once."""
+        error = None if future.cancelled() else future.exception()
+        if error is None or isinstance(error, UnreachableError | DeadlineExceededError):
             return
-        messages: list[list[Any]] = []
-        size = 0
-        while waiting and (not messages or size < SMALL_BYTES):
-            message = waiting.popleft()
-            messages.append(encode(message))
-            if type(message) is Append:
-                size += sum(entry.size for entry in message.entries)
-        self._in_flight[to] = self._in_flight.get(to, 0) + 1
-        self._spawn(self._deliver(to, [self._group, self.gid, self._own, to, messages]))
-        if waiting:
-            self._flush_to(to)
+        if str(error) != self._told:
+            self._told = str(error)
+            _LOG.warning("group %s: %s refuses a message: %s", self._group, node, error)
 
-    async def _deliver(self, to: str, payload: list[Any]) -> None:
-        try:
-            await self._post(node_of(to), REPLICA, payload)
-        finally:
-            self._in_flight[to] -= 1
-            self._flush_to(to)
-
-    async def _post(self, node: str, directive: str, payload: list[Any]) -> None:
-        try:
-            await self._request(node, directive, payload, timeout=TIMEOUT)
-        except (UnreachableError, DeadlineExceededError) as error:  # it is said again
-            _LOG.debug("group %s: %s", self._group, error)
-        except MeshError as error:
-            if str(error) != self._told:
-                self._told = str(error)
-                _LOG.warning("group %s: %s refuses a message: %s", self._group, node, error)
-
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def close(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    def close(self) -> None:
+        self._closed = True
         self._waiting.clear()

@@ -26,9 +26,9 @@ from meshcore.payload.values import decode_value
 from meshcore.protocol.replication.effects import Refusal
 from meshcore.protocol.replication.records import node_of
 from meshcore.protocol.replication.sessions import WINDOW
+from meshcore.services.calling import Request
 from meshcore.services.directory import Offer
 from meshcore.services.outcome import encode_request, outcome_of
-from meshcore.services.replicated.carrier import Request
 
 SUBMIT = "mesh:submit"
 SESSION = "mesh:session"

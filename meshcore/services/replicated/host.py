@@ -24,7 +24,7 @@ from meshcore.protocol.replication.replica import Replica, View
 from meshcore.services.instance import Instance
 from meshcore.services.outcome import is_same
 from meshcore.services.replicated.applier import Applier
-from meshcore.services.replicated.carrier import Carrier, Request
+from meshcore.services.replicated.carrier import Carrier, Post
 from meshcore.services.replicated.replies import Replies, Reply
 from meshcore.storage.replicas import Formed, Job, MemoryStore, ReplicaStore
 
@@ -40,7 +40,7 @@ class ReplicaHost:
         self,
         instance: Instance,
         *,
-        request: Request,
+        post: Post,
         replication: str,
         replicas: int,
         named: tuple[str, ...] | None,
@@ -65,7 +65,7 @@ class ReplicaHost:
         self._formation = Formation(
             self.own, replicas=replicas, named=named, record=self._store.formation, rng=self._rng
         )
-        self._carrier = Carrier(request, group=self.group, own=self.own)
+        self._carrier = Carrier(post, group=self.group, own=self.own)
         self._applier = Applier(instance, self)
         self.machine: Replica | None = None
         self._replies = Replies(self._applier.tracebacks)
@@ -98,7 +98,7 @@ class ReplicaHost:
         if self._timer is not None:
             self._timer.cancel()
         await self._applier.stop()
-        await self._carrier.close()
+        self._carrier.close()
         self._replies.refuse_all()
         await asyncio.get_running_loop().run_in_executor(None, self._store.close)
 
@@ -203,7 +203,8 @@ class ReplicaHost:
             else:
                 last = job.token
         if last and self.machine is not None:
-            self._do(self.machine.on_persisted, last)
+            self._perform(self.machine.on_persisted(last, time.monotonic()))
+            self._flush()  # at once: others wait for what may be said now
 
     def _on_disk_failed(self, reason: str) -> None:
         if self.machine is not None:
@@ -334,6 +335,7 @@ class ReplicaHost:
         if self._closed or self.machine is None:
             return
         self._perform(self.machine.flush(time.monotonic()))
+        self._carrier.flush()
         for condition, waiter in self._waiting_for:
             if not waiter.done() and condition():
                 waiter.set_result(None)
