@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -124,6 +125,11 @@ def test_offers_come_back_as_they_were_told() -> None:
     assert offer is not None
     assert offer.plain() == PLAIN
     assert offers_of({"lamps": plain_offers([offer])}) == {"lamps": [offer]}
+
+
+@pytest.mark.parametrize("term", [float("inf"), float("nan"), "x", None, [], b"\xff"])
+def test_a_term_that_is_no_number_is_no_offer(term: Any) -> None:
+    assert offer_of("alpha", "lamps", {**PLAIN, "term": term}) is None
 
 
 def test_close_names_are_told() -> None:
