@@ -1,6 +1,6 @@
 """A counter that outlives its machines: three replicas, calls that have one effect each.
 
-In three terminals, from this directory:
+In three terminals, from this directory, with `export PYTHONPATH=.` in each:
 
     meshctl run --id a --listen tcp://127.0.0.1:7001 \
         --service bank=bank_counter:Counter,replication=passive,replicas=3

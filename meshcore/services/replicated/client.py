@@ -240,7 +240,8 @@ class ReplicatedClient:
                     await waiter
             except TimeoutError:
                 raise RPCConnectionError(
-                    f"{self.group}: no session in time", may_have_run=False
+                    f"{self.group}: no answer in time; no session could be opened",
+                    may_have_run=False,
                 ) from None
 
     async def _open(self, deadline: float) -> None:
