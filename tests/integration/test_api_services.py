@@ -166,7 +166,8 @@ def test_a_quorum_that_cannot_be_names_who_failed_with_what() -> None:
         async with lamps("a", "b") as (oscar, _):
             with pytest.raises(RPCError, match="succeeded at 0 of 2 members, 2 are needed") as told:
                 await oscar.group("lamps", policy="quorum").fail()
-            assert len(told.value.failed) == 1  # that is enough to know
+            assert told.value.failed.keys() <= {"a", "b"}  # one of them is enough to know
+            assert told.value.failed
             with pytest.raises(RPCError, match=r"failed at all members: a: 7 asked.*b: 7") as told:
                 await oscar.group("lamps", policy="first").fail()
             assert set(told.value.failed) == {"a", "b"}
@@ -323,7 +324,11 @@ def test_a_service_calls_others_and_attached_programs_call_groups() -> None:
         ):
             await client.wait_attached(5)
             group = client.group("lamps", policy="first")
-            assert await group.beyond() == ["a", "b"]
+
+            async def all_are_known() -> bool:
+                return bool(await group.beyond() == ["a", "b"])
+
+            await eventually(all_are_known)
             assert set((await client.group("lamps").who()).ok) == {"a", "b"}
             with pytest.raises(RPCNotFoundError, match="nobody serves"):
                 await client.group("nothing").who()

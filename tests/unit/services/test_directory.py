@@ -124,7 +124,7 @@ def test_offers_come_back_as_they_were_told() -> None:
     offer = offer_of("alpha", "lamps", PLAIN)
     assert offer is not None
     assert offer.plain() == PLAIN
-    assert offers_of({"lamps": plain_offers([offer])}) == {"lamps": [offer]}
+    assert offers_of({"lamps": plain_offers((offer,))}) == {"lamps": (offer,)}
 
 
 @pytest.mark.parametrize("term", [float("inf"), float("nan"), "x", None, [], b"\xff"])
