@@ -194,7 +194,7 @@ class Node:
         driver = self._driver
         assert driver is not None
         await self._background.stop()
-        await self.services.stop()
+        await self.services.stop(grace)
         stuck = await self._executor.stop(grace)
         if stuck:
             _LOG.warning("%s: work that would not end was left behind: %s", self.node_id, stuck)

@@ -25,6 +25,7 @@ from meshcore.work.job import NO_VALUE
 
 Internal = Callable[[ServerStream, Any, list[str] | None], Any]
 LATER = object()  # what an internal function returns that will call `respond` itself
+INTERNAL_BYTES_MAX = 64 * 1024 * 1024  # of a payload for an internal function: it is read whole
 
 _PLAIN = frozenset({bytes, str, type(None), bool, int, float, list, dict, type(NO_VALUE)})
 
@@ -112,6 +113,10 @@ class Serving:
         kind, size = body
         if kind not in (0, 1, 2):
             self.fail(stream, Code.BAD_PAYLOAD, "", f"content kind {kind!r}", "", False)
+            return
+        if directive in self.internal and (size is None or size > INTERNAL_BYTES_MAX):
+            text = f"{directive} takes up to {INTERNAL_BYTES_MAX} bytes, their number told before"
+            self.fail(stream, Code.BAD_PAYLOAD, "", text, "", False)
             return
         deadline = None if ttl is None else self._driver.now() + ttl
         if not self._executor.takes_stream(directive):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from meshcore.errors import (
     BusyError,
     DeadlineExceededError,
-    MeshError,
     RPCConnectionError,
     RPCConnectionTimeoutError,
     RPCError,
@@ -40,6 +40,7 @@ async def call_member(
     client: str,
     rpc_timeout: float,
     network_timeout: float,
+    is_reachable: Callable[[str], bool],
 ) -> Any:
     """The value that this member gives.
 
@@ -54,7 +55,10 @@ async def call_member(
     about = {"node_id": node, "directive": f"{group}.{method}"}
     payload = [group, method, args, kwargs, client, number]
     try:
-        outcome = await request(node, CALL, payload, timeout=rpc_timeout)
+        asking = request(node, CALL, payload, timeout=rpc_timeout)
+        if network_timeout < rpc_timeout:
+            asking = _while_reachable(asking, node, network_timeout, is_reachable)
+        outcome = await asking
     except (RPCError, BusyError):
         raise
     except DeadlineExceededError as error:
@@ -68,10 +72,19 @@ async def call_member(
     except UnknownDirectiveError as error:
         text = f"{node} serves no groups: {error}"
         raise RPCNotFoundError(text, may_have_run=False, **about) from error
-    except MeshError as error:
-        if type(error).__name__ == "ActionError" and getattr(error, "remote_type", "") == (
-            "RPCNotFoundError"
-        ):
-            raise RPCNotFoundError(str(error), may_have_run=False, **about) from error
-        raise
     return outcome_of(outcome, **about)
+
+
+async def _while_reachable(
+    asking: Awaitable[Any], node: str, seconds: float, is_reachable: Callable[[str], bool]
+) -> Any:
+    """Give up after so many seconds, but only where there is no way to that node then."""
+    task = asyncio.ensure_future(asking)
+    try:
+        done, _ = await asyncio.wait([task], timeout=seconds)
+        if not done and not is_reachable(node):
+            text = f"{node} could not be reached within {seconds:g} s"
+            raise RPCConnectionTimeoutError(text, node_id=node)
+        return await task
+    finally:
+        task.cancel()

@@ -82,8 +82,13 @@ def offer_of(node: str, group: str, plain: Any, *, alive: bool = True) -> Offer 
             int(plain["term"]), _text(plain["replica"]), _text(plain["gid"]),
             tuple(str(name) for name in plain["readonly"]), alive,
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
+
+
+def added(node: str, group: str) -> Offer:
+    """What is known of a member that somebody added by hand."""
+    return Offer(node, group, "", "none", 1, True, "added", "member", 0, None, None, ())
 
 
 def _text(value: Any) -> str | None:

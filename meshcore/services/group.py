@@ -19,17 +19,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 from typing import Any, Literal, TypeVar, cast
 
-from meshcore.errors import (
-    ConfigError,
-    RPCError,
-    RPCNotFoundError,
-    RPCTimeoutError,
-)  # fmt: skip
+from meshcore.errors import ConfigError, RPCNotFoundError
 from meshcore.services.calling import call_member
-from meshcore.services.directory import Members, Offer, close_to
+from meshcore.services.directory import Members, Offer, added, close_to
 from meshcore.services.policies import ask_all, ask_until, error_of
 from meshcore.services.registry import Registry
 from meshcore.services.replicated.client import ReplicatedClient
@@ -43,6 +39,7 @@ TIMEOUT = 3.0  # seconds: of one member's call, and for reaching it
 RETRY_TIMEOUT = 10.0  # seconds for a call of a replicated group: it may have to elect a primary
 BACKGROUND_MAX = 1024  # calls of `first` whose answer nobody waits for any more
 WATCHED_MAX = 64
+POLL = 1.0  # seconds between two questions of a program that is attached to a node
 
 
 class Group:
@@ -70,6 +67,7 @@ class Group:
         self._rpc_timeout = self._network_timeout = TIMEOUT
         self._added: dict[str, None] = {}
         self._removed: dict[str, None] = {}
+        self._listeners: dict[object, Callable[[Members], None]] = {}
         self._number = 0
         self._called: list[Hook] = []
         self._returned: list[Hook] = []
@@ -88,19 +86,36 @@ class Group:
         found = dict.fromkeys(self._registry.members(self.name)) | self._added
         return tuple(sorted(node for node in found if node not in self._removed))
 
-    async def add_node(self, node: str, *, verify: bool = False) -> None:
-        """Call this node as well, whatever the mesh says; `verify`: only if it answers now."""
+    def add_node(self, node: str, *, verify: bool = False) -> Awaitable[None]:
+        """Call this node as well, whatever the mesh says.
+
+        Without `verify` it is a member at once. With it the result must be awaited: it becomes one
+        if its service answers now, else that raises what a call of it raises.
+        """
         if verify:
-            await self._call_one(node, ("heartbeat", [], {}))
+            return self._verify(node)
+        self._add(node)
+        return _Done()
+
+    async def _verify(self, node: str) -> None:
+        await self._call_one(node, ("heartbeat", [], {}))
+        self._add(node)
+
+    def _add(self, node: str) -> None:
         self._removed.pop(node, None)
         self._added[node] = None
+        self._tell()
 
-    def get_node(self, node: str) -> Offer | None:
-        """What that member announces, None where it was only added; KeyError for no member."""
+    def _tell(self) -> None:
+        for callback in list(self._listeners.values()):
+            callback(self.members)
+
+    def get_node(self, node: str) -> Offer:
+        """What that member announces, or that it was added; KeyError for no member."""
         if node not in self.members:
             raise KeyError(node)
         offers = self._registry.offers(self.name)
-        return next((offer for offer in offers if offer.node == node), None)
+        return next((offer for offer in offers if offer.node == node), added(node, self.name))
 
     def remove_node(self, node: str) -> None:
         """Call this node no more, until it is added; KeyError for no member."""
@@ -108,13 +123,29 @@ class Group:
             raise KeyError(node)
         self._added.pop(node, None)
         self._removed[node] = None
+        self._tell()
 
     def on_change(self, callback: Callable[[Members], None]) -> Callable[[], None]:
         """Tell the present members at once, then each change; returns what ends that."""
-        return self._registry.subscribe(self.name, lambda _: callback(self.members))
+        token = object()
+        end = self._registry.subscribe(self.name, lambda _: callback(self.members))
+        self._listeners[token] = callback
+
+        def stop() -> None:
+            end()
+            self._listeners.pop(token, None)
+
+        return stop
 
     async def watch(self) -> AsyncIterator[Members]:
-        """The present members, then each change; who reads slowly gets the latest."""
+        """The present members, then each change; who reads slowly gets the latest.
+
+        A program that is attached to a node asks it once a second.
+        """
+        if self._registry.is_attached:
+            async for members in self._poll():
+                yield members
+            return
         queue: asyncio.Queue[Members] = asyncio.Queue(WATCHED_MAX)
 
         def put(members: Members) -> None:
@@ -126,6 +157,15 @@ class Group:
             stack.callback(self.on_change(put))
             while True:
                 yield await queue.get()
+
+    async def _poll(self) -> AsyncIterator[Members]:
+        told: Members | None = None
+        while True:
+            await self._registry.refresh(self.name, now=True)
+            if self.members != told:
+                told = self.members
+                yield told
+            await asyncio.sleep(POLL)
 
     # Settings ------------------------------------------------------------------------------------
 
@@ -240,17 +280,7 @@ class Group:
         if replicated and call[0] != "heartbeat":
             self._readonly = frozenset(name for offer in offers for name in offer.readonly)
             return await self._call_replicated(call)
-        policy = self.policy or "all"
-        if self._timeout is None:
-            return await self._by_policy(policy, members, call)
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await self._by_policy(policy, members, call)
-        except TimeoutError as error:
-            if isinstance(error, RPCError):
-                raise
-            text = f"{self.name}.{call[0]}: no answer within {self._timeout:g} s"
-            raise RPCTimeoutError(text, directive=f"{self.name}.{call[0]}") from None
+        return await self._by_policy(self.policy or "all", members, call)
 
     async def _call_replicated(self, call: tuple[str, Sequence[Any], dict[str, Any]]) -> Any:
         if self.policy not in (None, "first"):
@@ -320,6 +350,9 @@ class Group:
             task.exception()  # seen: the call succeeded elsewhere
 
     async def _call_one(self, node: str, call: tuple[str, list[Any], dict[str, Any]]) -> Any:
+        # All members are asked at once: the time for the whole is one for each of them, and those
+        # who have answered by then are not lost.
+        whole = math.inf if self._timeout is None else self._timeout
         return await call_member(
             self._registry.request,
             node,
@@ -327,8 +360,9 @@ class Group:
             call,
             number=self._number,
             client=self._registry.node_id,
-            rpc_timeout=self._rpc_timeout,
-            network_timeout=self._network_timeout,
+            rpc_timeout=min(self._rpc_timeout, whole),
+            network_timeout=min(self._network_timeout, whole),
+            is_reachable=self._registry.is_reachable,
         )
 
     async def close(self) -> None:
@@ -346,8 +380,16 @@ class _Proxy:
         return self._group.__getattr__(method)
 
 
+class _Done:
+    """What may be awaited, and need not."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
 def _positive(name: str, value: float) -> float:
-    if type(value) not in (int, float) or not value > 0:
+    if type(value) not in (int, float) or not 0 < value < math.inf:
         raise ConfigError(f"{name} = {value!r} must be a number greater than 0")
     return value
 

@@ -1,7 +1,8 @@
 """One service object while it is served: its life, and its calls.
 
 Calls run one after the other, in the order in which they came; a method that says `concurrent` runs
-beside them, as many at a time as it says. What waits is bounded.
+beside them, as many at a time as it says. What waits is bounded. When it is served no more, the
+calls that it has are done first, for a while.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import hashlib
 import logging
 from typing import Any
 
-from meshcore.errors import BusyError, RPCNotFoundError
+from meshcore.errors import BusyError, ClosedError, RPCNotFoundError
 from meshcore.payload.values import encode_value
 from meshcore.services.service import Method, Request, Response, Service
 
 _LOG = logging.getLogger("meshcore.services")
-WAITING_MAX = 1024  # calls that wait for those before them
+WAITING_MAX = 1024  # calls that wait for those before them, and as many for concurrent ones
+STOP_WAIT = 5.0  # seconds for the calls that are there when it stops
 
 
 class Instance:
@@ -28,7 +30,11 @@ class Instance:
         self.group = group
         self.node_id = node_id
         self.turn = asyncio.Lock()
-        self._waiting = 0
+        self.done = 0  # calls that have ended: it does something
+        self._waiting = 0  # sequential calls that are here
+        self._beside = 0  # concurrent ones
+        self._closed = False
+        self._idle = asyncio.Event()
         self._gates: dict[str, asyncio.Semaphore] = {}
         self._tasks: list[asyncio.Task[None]] = []
         kind = type(service)
@@ -49,8 +55,16 @@ class Instance:
         except Exception:
             _LOG.exception("task %s of service %s failed", name, self.group)
 
-    async def stop(self) -> None:
-        """End its tasks, then `clean_up`."""
+    async def stop(self, wait: float = STOP_WAIT) -> None:
+        """Take no more calls; when those that are here have ended, end its tasks, `clean_up`."""
+        self._closed = True
+        if self._waiting or self._beside:
+            try:
+                async with asyncio.timeout(wait):
+                    await self._idle.wait()
+            except TimeoutError:
+                count = self._waiting + self._beside
+                _LOG.warning("%d calls of %s have not ended in %g s", count, self.group, wait)
         for running in self._tasks:
             running.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -78,28 +92,52 @@ class Instance:
         Raises:
             RPCNotFoundError: there is no such method.
             BusyError: too many calls wait.
+            ClosedError: it is served no more.
             whatever the method or a hook raises.
         """
         method = self.method(request.method)
+        if self._closed:
+            raise ClosedError(f"{self.node_id} serves {self.group} no more", may_have_run=False)
         if not method.concurrent:
-            if self._waiting >= WAITING_MAX:
-                raise BusyError(f"{WAITING_MAX} calls wait for {self.group}", may_have_run=False)
+            self._check_room(self._waiting)
             self._waiting += 1
             try:
                 async with self.turn:
                     return await self.run(method, request)
             finally:
                 self._waiting -= 1
+                self._ended()
         gate = self._gates.get(method.name)
         if gate is None:
             gate = self._gates[method.name] = asyncio.Semaphore(method.concurrent)
-        async with gate:
-            return await self.run(method, request)
+        self._check_room(self._beside)
+        self._beside += 1
+        try:
+            async with gate:
+                return await self.run(method, request)
+        finally:
+            self._beside -= 1
+            self._ended()
+
+    def _check_room(self, count: int) -> None:
+        if count >= WAITING_MAX:
+            raise BusyError(f"{WAITING_MAX} calls wait for {self.group}", may_have_run=False)
+
+    def _ended(self) -> None:
+        if self._closed and not self._waiting and not self._beside:
+            self._idle.set()
 
     async def run(self, method: Method, request: Request) -> Any:
         """Run one call now, with its hooks."""
-        if not self._is_hooked:
+        try:
+            if self._is_hooked:
+                return await self._run_hooked(method, request)
             return await self._invoke(method, request)
+        finally:
+            if not method.concurrent:
+                self.done += 1
+
+    async def _run_hooked(self, method: Method, request: Request) -> Any:
         await self.service.on_service_called(request)
         response = Response(
             request.service, request.client, request.server, request.req_num, method=method.name
@@ -130,5 +168,8 @@ class Instance:
 
     async def probe(self) -> None:
         """Returns when the calls before it are done: the service answers."""
+        beat = self.service.methods["heartbeat"]
         async with self.turn:
-            await self.service.heartbeat()
+            await self._invoke(
+                beat, Request(self.group, self.node_id, self.node_id, 0, [], {}, beat.name)
+            )

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshcore.errors import RPCConnectionError, RPCError
+from meshcore.errors import RPCConnectionError, RPCError, RPCNotFoundError, RPCTimeoutError
 from meshcore.services.directory import Members
 
 Ask = Callable[[str], Awaitable[Any]]
@@ -74,8 +74,20 @@ def error_of(group: str, method: str, result: GroupResult, what: str) -> RPCErro
     """The error that says who failed with what."""
     named = sorted(result.failed.items())[:NAMED_MAX]
     why = "; ".join(f"{node}: {error}" for node, error in named)
-    unreached = all(isinstance(error, RPCConnectionError) for error in result.failed.values())
-    kind = RPCConnectionError if unreached and result.failed and not result.ok else RPCError
-    error = kind(f"{group}.{method} {what}" + (f": {why}" if why else ""))
+    error = _kind_of(result)(
+        f"{group}.{method} {what}" + (f": {why}" if why else ""),
+        directive=f"{group}.{method}",
+        may_have_run=bool(result.ok)
+        or any(getattr(one, "may_have_run", True) for one in result.failed.values()),
+    )
     error.ok, error.failed = dict(result.ok), dict(result.failed)
     return error
+
+
+def _kind_of(result: GroupResult) -> type[RPCError]:
+    """What all have failed with, where that is one thing; else the base of them."""
+    if result.failed and not result.ok:
+        for kind in (RPCConnectionError, RPCTimeoutError, RPCNotFoundError):
+            if all(isinstance(error, kind) for error in result.failed.values()):
+                return kind
+    return RPCError

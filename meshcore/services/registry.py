@@ -26,10 +26,16 @@ ASK_TIMEOUT = 3.0
 class Registry:
     """Of a member of the mesh."""
 
-    def __init__(self, directory: Directory, request: Request, *, node_id: str) -> None:
+    is_attached = False
+
+    def __init__(
+        self, directory: Directory, request: Request, *, node_id: str, router: Router
+    ) -> None:
         self._directory = directory
         self.request = request
         self.node_id = node_id
+        self._router = router
+        self._clients: dict[str, ReplicatedClient] = {}
 
     async def refresh(self, group: str, *, now: bool = False) -> None:
         """Know who serves that group; `now`: what is known has turned out wrong."""
@@ -47,14 +53,21 @@ class Registry:
         return self._directory.subscribe(group, on_change)
 
     def client(self, group: str) -> ReplicatedClient:
-        """Calls a replicated group."""
-        return ReplicatedClient(
-            group,
-            client=self.node_id,
-            request=self.request,
-            offers=lambda: self.offers(group),
-            refresh=lambda: self.refresh(group, now=True),
-        )
+        """Calls a replicated group: one for all who call it here, it has sessions there."""
+        client = self._clients.get(group)
+        if client is None:
+            client = self._clients[group] = ReplicatedClient(
+                group,
+                client=self.node_id,
+                request=self.request,
+                offers=lambda: self.offers(group),
+                refresh=lambda: self.refresh(group, now=True),
+            )
+        return client
+
+    def is_reachable(self, node: str) -> bool:
+        """Whether there is a way to that node now, as far as is known here."""
+        return node == self.node_id or self._router.next_hop(node) is not None
 
     async def set(self, group: str, node: str, settings: dict[str, Any]) -> Any:
         """Change settings of a service while it runs."""
@@ -76,11 +89,12 @@ class Registry:
 class AttachedRegistry(Registry):
     """Of a program that is attached to a node."""
 
+    is_attached = True
+
     def __init__(
         self, directory: Directory, request: Request, *, node_id: str, router: Router
     ) -> None:
-        super().__init__(directory, request, node_id=node_id)
-        self._router = router
+        super().__init__(directory, request, node_id=node_id, router=router)
         self._known: dict[str, tuple[Offer, ...]] = {}
         self._asked_at = float("-inf")
 
@@ -93,6 +107,9 @@ class AttachedRegistry(Registry):
         answer = await self.request(via, GROUPS, None, timeout=ASK_TIMEOUT)
         self._known = offers_of(answer)
         self._asked_at = time.monotonic()
+
+    def is_reachable(self, node: str) -> bool:
+        return self._router.attached_to is not None
 
     def groups(self) -> list[str]:
         return sorted(self._known)

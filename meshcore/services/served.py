@@ -2,20 +2,21 @@
 
 The watch asks the service for its heartbeat from time to time, in the order of the calls: a service
 that hangs does not come to it. Then it is no member of its group, and does not lead it, until it
-answers again.
+answers again. One that has much to do does not hang: as long as calls end, it is waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 from meshcore.errors import ConfigError
 from meshcore.protocol.replication.records import node_of
-from meshcore.services.instance import Instance
+from meshcore.services.instance import STOP_WAIT, Instance
 from meshcore.services.replicated.host import ReplicaHost
 from meshcore.services.service import Service
 
@@ -35,6 +36,7 @@ class Served:
         heartbeat_interval: float,
         hang_after: float,
         changed: Callable[[], None],
+        ended: Callable[[Served], None],
     ) -> None:
         self._instance = instance
         self._make_host = make_host
@@ -44,6 +46,8 @@ class Served:
         self._interval = heartbeat_interval
         self._hang_after = hang_after
         self._changed = changed
+        self._ended = ended
+        self._stopping: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._sleeping: asyncio.Future[None] | None = None
         self.answering = True
@@ -76,20 +80,34 @@ class Served:
     async def start(self) -> None:
         """Initialise the service and begin; whatever its `init` raises."""
         host = None if self._make_host is None else self._make_host()
-        await self._instance.start()
+        try:
+            await self._instance.start()
+            if host is not None:
+                host.start()
+        except BaseException:
+            await self._instance.stop(0)
+            if host is not None:
+                await host.stop()  # its file is free again
+            raise
         self._host = host
-        if host is not None:
-            host.start()
         self._watching = asyncio.get_running_loop().create_task(self._watch())
 
-    async def stop(self) -> None:
-        """Hand over where it leads, end its tasks, clean up."""
+    async def stop(self, grace: float = STOP_WAIT) -> None:
+        """Hand over where it leads, do what calls are there, clean up; twice is harmless."""
+        if self._stopping is None:
+            self._stopping = asyncio.get_running_loop().create_task(self._stop(grace))
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self, grace: float) -> None:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
         if self._host is not None:
             await self._host.stop()
-        await self._instance.stop()
+        else:
+            self._ended(self)  # before its last calls: no more come
+        await self._instance.stop(grace)
+        self._ended(self)
 
     # The watch -----------------------------------------------------------------------------------
 
@@ -100,7 +118,7 @@ class Served:
         if (interval is None) == (per_minute is None):
             raise ConfigError("set_heartbeat takes interval or per_minute")
         seconds = interval if per_minute is None else 60.0 / per_minute
-        if seconds is None or not seconds > 0:
+        if seconds is None or not 0 < seconds < math.inf:
             raise ConfigError(f"interval = {seconds!r} must be greater than 0 (seconds)")
         self._interval = seconds
         if self._sleeping is not None and not self._sleeping.done():
@@ -112,18 +130,24 @@ class Served:
         return {name: status[name] for name in ("beats", "role", "term", "state")}
 
     async def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
-        probe: asyncio.Task[None] | None = None
-        began = 0.0
         while True:
-            if probe is None:
-                probe, began = loop.create_task(self._instance.probe()), time.monotonic()
+            probe = asyncio.get_running_loop().create_task(self._instance.probe())
+            try:
+                await self._await_answer(probe)
+            finally:
+                probe.cancel()
+            self._on_answer(probe)
+            await self._sleep()
+
+    async def _await_answer(self, probe: asyncio.Task[None]) -> None:
+        began, done = time.monotonic(), self._instance.done
+        while True:
             left = self._hang_after - (time.monotonic() - began)
-            done, _ = await asyncio.wait([probe], timeout=max(left, self._interval / 4, 0.01))
-            if done:
-                self._on_answer(probe)
-                probe = None
-                await self._sleep()
+            answered, _ = await asyncio.wait([probe], timeout=max(left, self._interval / 4, 0.01))
+            if answered:
+                return
+            if self._instance.done != done:
+                began, done = time.monotonic(), self._instance.done
             elif self.answering and left <= 0:
                 self._on_silence()
 
@@ -134,8 +158,8 @@ class Served:
     def _on_answer(self, probe: asyncio.Task[None]) -> None:
         error = probe.exception()
         if error is not None:
-            _LOG.error("the heartbeat of %s failed: %r", self.group, error)
             if self.answering:
+                _LOG.error("the heartbeat of %s failed: %r", self.group, error)
                 self._on_silence()
             return
         self.beats += 1

@@ -14,9 +14,11 @@
         def put_checkpoint(self, state): self.value = state["value"]
 
 Calls run one after the other, unless a method says `concurrent`. Plain functions (no `async`) run
-in a thread, still one after the other. In a replicated service every replica runs the same calls in
-the same order, so what a method does must follow from the state and its arguments: it takes the
-time from `self.time()` and random numbers from `self.random`, which are the same on all replicas.
+in a thread, still one after the other. A call runs to its end, whether its caller waits or not.
+
+In a replicated service every replica runs the same calls in the same order, so what a method does
+must follow from the state and its arguments: it takes the time from `self.time()` and random
+numbers from `self.random`, which are the same on all replicas. That holds for the hooks too.
 """
 
 from __future__ import annotations
@@ -190,9 +192,13 @@ def _methods_of(cls: type) -> dict[str, Method]:
                 f"{cls.__name__}.{name} cannot be a @service: "
                 + ("it is private" if name.startswith("_") else "a Group has a member of that name")
             )
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"{cls.__name__}.{name} cannot be a @service: it yields several values")
         readonly, concurrent = options
         is_async = inspect.iscoroutinefunction(function)
         found[name] = Method(name, function, readonly, concurrent, is_async)
+    if "heartbeat" not in found:
+        raise TypeError(f"{cls.__name__}.heartbeat must be a @service: others call it")
     return found
 
 

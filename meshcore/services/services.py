@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from meshcore.errors import (
     MeshError,
     RPCNotFoundError,
 )  # fmt: skip
+from meshcore.payload.values import encode_value
 from meshcore.protocol.mesh import Mesh
 from meshcore.protocol.replication.formation import MEMBERS_MAX
 from meshcore.protocol.replication.replica import CHECKPOINT_INTERVAL, CHECKPOINT_LOG_BYTES
@@ -27,7 +30,7 @@ from meshcore.services.directory import Directory, close_to
 from meshcore.services.group import Group, Policy
 from meshcore.services.instance import Instance
 from meshcore.services.loading import load_service
-from meshcore.services.outcome import encode_outcome, plain_failure, traceback_of
+from meshcore.services.outcome import plain_failure, traceback_of
 from meshcore.services.registry import AttachedRegistry, Registry
 from meshcore.services.replicated.carrier import Post
 from meshcore.services.replicated.host import ReplicaHost
@@ -43,6 +46,7 @@ HEARTBEAT_INTERVAL = 1.0  # seconds
 HANG_AFTER = 5.0
 NAME_CHARS_MAX = 64
 GROUPS_MAX = 64  # services of one node
+_SENDABLE = frozenset({bytes, bool, float, type(None)})  # without a look inside
 
 
 class Services:
@@ -69,12 +73,12 @@ class Services:
         self.registry: Registry = (
             AttachedRegistry(self.directory, request, node_id=self.node_id, router=router)
             if ephemeral
-            else Registry(self.directory, request, node_id=self.node_id)
+            else Registry(self.directory, request, node_id=self.node_id, router=router)
         )
         self.served: dict[str, Served] = {}
         self._running = False
         self._data_dir: Path | None = None
-        self._groups: list[Group] = []
+        self._groups: weakref.WeakSet[Group] = weakref.WeakSet()
 
     # Life ----------------------------------------------------------------------------------------
 
@@ -96,14 +100,16 @@ class Services:
             service, settings = load_service(group, section)
             await self.serve(service, group=group, **settings)
 
-    async def stop(self) -> None:
-        """End all services in good order."""
+    async def stop(self, grace: float) -> None:
+        """End all services in good order; calls that are there may run so many seconds more."""
         self._running = False
-        served, self.served = list(self.served.values()), {}
-        await asyncio.gather(*(one.stop() for one in served))
-        await asyncio.gather(*(group.close() for group in self._groups))
-        if served:
-            self._announce()
+        await asyncio.gather(*(one.stop(grace) for one in list(self.served.values())))
+        await asyncio.gather(*(group.close() for group in list(self._groups)))
+
+    def _on_ended(self, served: Served) -> None:
+        if self.served.get(served.group) is served:
+            del self.served[served.group]
+            self.announce()
 
     async def serve(
         self,
@@ -137,8 +143,7 @@ class Services:
             whatever `init` raises.
         """
         named = None if members is None else tuple(members)
-        if named is not None and replicas == 1:
-            replicas = len(named)
+        replicas = len(named) if named is not None and replicas == 1 else replicas
         self._check(service, group, replication, replicas, named)
         _check_positive(
             checkpoint_interval=checkpoint_interval,
@@ -169,6 +174,7 @@ class Services:
             heartbeat_interval=heartbeat_interval,
             hang_after=hang_after,
             changed=self.announce,
+            ended=self._on_ended,
         )
         service.controller, service.served = self._controller, served
         self.served[group] = served
@@ -187,11 +193,10 @@ class Services:
 
     async def end(self, group: str) -> None:
         """Serve that no more; ConfigError where it is not served here."""
-        served = self.served.pop(group, None)
+        served = self.served.get(group)
         if served is None:
             raise ConfigError(f"this node does not serve {group}")
         await served.stop()
-        self.announce()
 
     def _path_of(self, group: str) -> Path | None:
         return None if self._data_dir is None else self._data_dir / "services" / f"{group}.db"
@@ -237,7 +242,7 @@ class Services:
     ) -> Group:
         """Call the services of that group; see `Group`."""
         made = Group(name, self.registry, policy=policy, timeout=timeout)
-        self._groups.append(made)
+        self._groups.add(made)
         return made
 
     def announce(self) -> None:
@@ -297,9 +302,10 @@ class Services:
                 )
             request = Called(group, client, self.node_id, number, args, kwargs, method)
             value = await served.instance.call(request)
-            encode_outcome(value)
+            if type(value) not in _SENDABLE:
+                encode_value(value)  # what cannot be sent is a failure of the service
             return [value]
-        except BusyError:
+        except (BusyError, ClosedError):
             raise
         except asyncio.CancelledError:
             if not self._running:
@@ -353,7 +359,7 @@ class Services:
 
 def _check_positive(**settings: Any) -> None:
     for name, value in settings.items():
-        if type(value) not in (int, float) or not value > 0:
+        if type(value) not in (int, float) or not 0 < value < math.inf:
             raise ConfigError(f"{name} = {value!r} must be a number greater than 0")
 
 
