@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from meshcore.sim.replicas.world import World
 
 
+# What a stopped replica may still say: it answers nobody, and gives back a lease that comes late.
+STILL = (effects.Refused, effects.ReleaseLease)
+
+
 class Disk:
     """What would be read after a crash."""
 
@@ -87,6 +91,7 @@ class Host:
         self._disk_busy = False
         self._tick_at: float | None = None
         self._flushing = False
+        self.members_seen: tuple[str, ...] = ()
         self.stopped, self.disk_failed, self._write_fails = "", False, False
         self.machine = self.world.new_replica(self.own, self.disk.read())
         self.feed(self.machine.begin)
@@ -139,7 +144,7 @@ class Host:
             produced = method(*arguments, now=world.now)
         was_stopped = self.stopped
         for effect in produced:
-            assert not was_stopped or isinstance(effect, effects.Refused), (
+            assert not was_stopped or isinstance(effect, STILL), (
                 f"{self.own} has stopped ({was_stopped}) and wants {effect}"
             )
             self._perform(effect)

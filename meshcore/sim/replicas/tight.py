@@ -13,7 +13,7 @@ from typing import Any
 
 from meshcore.protocol.replication import applying, leading, members, serving, sessions, transfer
 
-REPLACE_AFTER = 3.0  # seconds, instead of a minute: longer than most restarts, not than all
+REPLACE_AFTER = 1.5  # seconds, instead of a minute: longer than many restarts, not than all
 
 # module, name, value
 LIMITS: tuple[tuple[Any, str, int], ...] = (

@@ -80,7 +80,9 @@ class World:
         self.network = Network(self, self.rng)
         self.lease = LeaseServer(self)
         self.size = self.rng.choice((3, 3, 3, 3, 5, 2, 1))
-        nodes = [f"n{i}" for i in range(self.size + self.rng.choice((0, 0, 1)))]
+        nodes = [
+            f"n{i}" for i in range(self.size + self.rng.choice((1,) if is_tight else (0, 0, 1)))
+        ]
         self.hosts = {node: Host(self, node) for node in nodes}
         for host in self.hosts.values():
             host.own = self.new_id(host.node)
@@ -147,12 +149,15 @@ class World:
         """After every step of a replica."""
         machine = host.machine
         self._checked += 1
-        if self._checked % 16 == 0:
+        if self.is_tight or self._checked % 16 == 0:  # each time would halve the pace
             machine.check_invariants()
         self._hash = (self._hash * 31 + machine.commit * 7 + machine.term) % (2**61 - 1)
         if machine.role.value == "primary":
             known = self.primaries.setdefault(machine.term, host.own)
             assert known == host.own, f"term {machine.term}: {known} and {host.own} lead"
+            if self.is_tight and machine.members != host.members_seen:
+                self._strike_at_change(host)
+        host.members_seen = machine.members
         expected = host.disk_failed
         assert not host.stopped or expected, f"{host.own} stopped: {host.stopped}"
 
@@ -172,6 +177,23 @@ class World:
                     if other.up and self.network.passes(other.node, host.node)
                 ]
                 host.feed(host.machine.set_present, there)
+
+    def _strike_at_change(self, host: Host) -> None:
+        """Often a primary has bad luck just when it changes the members."""
+        rng = self.rng
+        if not host.members_seen or self.now >= TROUBLE or rng.random() < 0.6:
+            return
+        self.count("change")
+        host.later(rng.uniform(0.0, 0.03), self._strike, host)
+
+    def _strike(self, host: Host) -> None:
+        what = self.rng.choice(("kill", "pause", "isolate"))
+        if what == "kill":
+            self._kill(host, lose=False, back_after=self.rng.uniform(0.5, 5.0))
+        elif what == "pause":
+            host.pause(self.rng.uniform(0.5, 3.0))
+        else:
+            self._isolate(host)
 
     def may_lose_disk(self) -> bool:
         """Only one disk is lost at a time: until a member with another is in its place."""
@@ -200,7 +222,7 @@ class World:
         elif what == "lose" and host.up and self.may_lose_disk():
             self._kill(host, lose=True)
         elif what == "absent" and host.up:
-            self._kill(host, lose=False, back_after=rng.uniform(3.0, 7.0))
+            self._kill(host, lose=False, back_after=rng.uniform(2.0, 6.0))
         elif what == "disk" and host.up:
             host.fail_disk()
         elif what == "pause" and host.up:
