@@ -22,6 +22,7 @@ QUESTIONS = {
     "detection": "how soon everybody knows that a node was killed, froze, woke or left",
     "routing": "shortest paths over the whole graph and after one change",
     "catalogue": "searches in a registry's 100,000 records: every filter with every order, memory",
+    "services": "calls of replicated groups of three, active and passive, logs on disk",
     "simulator": "meshes of 10, 100 and 1,000 simulated nodes: detection, load, joins, speed",
 }
 # They run no processes: they report lines, not figures per subject.

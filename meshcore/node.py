@@ -125,7 +125,7 @@ class Node:
 
     async def _start_services(self) -> None:
         try:
-            await self.services.start(self.config.data_dir)
+            await self.services.start(self.config)
         except BaseException:
             await self.stop(grace=0)
             raise
@@ -344,7 +344,7 @@ class Node:
         return await self.services.serve(service, group=group, **settings)
 
     def group(self, name: str, **settings: Any) -> Group:
-        """Call the services of that group, with `policy` and `timeout`; see `Group`."""
+        """Call that group, with `policy` and `timeout`; see `meshcore.Group`."""
         return self.services.group(name, **settings)
 
     # What the core wants done -----------------------------------------------------------------

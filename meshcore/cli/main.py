@@ -29,6 +29,8 @@ COMMANDS = {
     "ping": ("ping", "Measure the way to a node and back."),
     "send": ("send", "Have a node do something and print what it answers."),
     "actions": ("actions", "List what can be called, and where."),
+    "services": ("services", "List the groups of services, their members and roles."),
+    "call": ("call", "Call a method of a group of services."),
     "flows": ("flows", "List what can be done where, or offer something."),
     "counts": ("counts", "Count what is offered, by organization, node and tag."),
     "trace": ("trace", "Show the way to a node, hop by hop, with times."),

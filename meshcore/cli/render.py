@@ -100,6 +100,11 @@ def print_json_line(value: Any) -> None:
     click.echo(json.dumps(to_json(value), ensure_ascii=False))
 
 
+def text_of(value: Any) -> str:
+    """A value for people: text as it is, everything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(to_json(value), ensure_ascii=False)
+
+
 def print_table(
     columns: Sequence[Column], rows: Iterable[Sequence[str]], *, indent: int = 0
 ) -> None:

@@ -48,6 +48,16 @@ def _flag(name: str, *, help: str) -> Callable[[F], F]:
     return click.option(name, is_flag=True, default=None, help=help)
 
 
+def _sections(
+    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
+) -> dict[str, Any] | None:
+    if not value:
+        return None
+    from meshcore.services.loading import section_of
+
+    return dict(section_of(text) for text in value)
+
+
 def _no_token(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
     if value is not None:
         raise click.UsageError(
@@ -62,6 +72,7 @@ def _no_token(ctx: click.Context, param: click.Parameter, value: str | None) -> 
         "meshctl run --id beta --plugin demo --peer 127.0.0.1",
         "meshctl run --config /etc/meshcore/gamma.toml",
         "meshctl run --registry --flows services.toml --flows acme.lab:flows",
+        "meshctl run --service counter=bank:Counter,replication=passive,replicas=3",
         "meshctl run --listen tcp://*:7323 --insecure",
     )
 )
@@ -72,6 +83,14 @@ def _no_token(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 @click.option("--auto-connect", type=int, metavar="N", help="Dial learnt addresses up to N links.")
 @_flag("--discovery", help="Find nodes on this network, and be found.")
 @click.option("--plugin", "plugins", multiple=True, metavar="MOD", help="Offer its actions.")
+@click.option(
+    "--service",
+    "services",
+    multiple=True,
+    callback=_sections,
+    metavar="GROUP=MOD:CLASS[,KEY=VALUE]",
+    help="Serve a class in a group, e.g. with replication=passive,replicas=3.",
+)
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the node keeps its data.")
 @click.option("--mesh", metavar="NAME", help="Link up with nodes of this mesh only.")
 @click.option("--max-workers", type=int, metavar="N", help="Run at most N actions at a time.")

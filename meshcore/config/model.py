@@ -178,6 +178,10 @@ class Config:
     plugin: Mapping[str, Mapping[str, Any]] = setting(
         {}, "sections", "each plugin's own section, as `context.config` shows it"
     )
+    services: Mapping[str, Mapping[str, Any]] = setting(
+        {}, "sections", "what to serve, by group: its `class` (`module:Class`), and settings of"
+        " `Node.serve`"
+    )  # fmt: skip
     _sources: dict[str, str] = dataclasses.field(
         init=False, repr=False, compare=False, default_factory=dict
     )

@@ -327,5 +327,5 @@ _KINDS: dict[str, _Kind] = {
     "address": _Kind("HOST:PORT", _address, str),
     "web url": _Kind("http://HOST… or https://HOST…", _one_web_url, str),
     "costs": _Kind("a table of node ids and whole numbers", _costs, _parse_costs),
-    "sections": _Kind("a table of tables, one for each plugin", _sections, _no_text),
+    "sections": _Kind("a table of tables, one for each name", _sections, _no_text),
 }

@@ -79,6 +79,16 @@ class Serving:
             elif value is not LATER:
                 self.respond(stream, value, True)
 
+    def _answer_large(self, stream: ServerStream, internal: Internal, payload: Payload) -> None:
+        try:
+            value = payload.readall() if payload.kind == CONTENT_BYTES else payload.value
+        except BadPayloadError as error:
+            self._fail_internal(stream, error, may_have_run=False)
+        else:
+            self._answer_internal(stream, internal, value, None)
+        finally:
+            payload.close()
+
     async def _answer_later(self, stream: ServerStream, value: Coroutine[Any, Any, Any]) -> None:
         try:
             answer = await value
@@ -141,6 +151,10 @@ class Serving:
             del self._assemblies[stream]
             sender = stream.channel.address
             payload = assembly.finish()
+            internal = self.internal.get(directive)
+            if internal is not None:
+                self._answer_large(stream, internal, payload)
+                return
             self._start(stream, sender, directive, payload, deadline, stream.message_id)
 
     def on_cancelled(self, stream: ServerStream, code: int) -> None:

@@ -124,7 +124,13 @@ class Directives:
         return {group: plain_offers(directory.offers(group)) for group in directory.groups()}
 
     def _status(self, stream: Any, payload: Any, trace: Any) -> Any:
-        return self._services.status(payload if isinstance(payload, str) else None)
+        """Of all groups, or of one; `[group, True]` with a digest of its state."""
+        digest = isinstance(payload, list)
+        group = payload[0] if isinstance(payload, list) and payload else payload
+        status = self._services.status(group if isinstance(group, str) else None)
+        for name in status if digest else ():
+            status[name]["digest"] = self._services.instance(name).digest()
+        return status
 
     async def _list(self, stream: Any, payload: Any, trace: Any) -> Any:
         """Every group with every member, as each of them says; null where one does not."""

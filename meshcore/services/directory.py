@@ -98,6 +98,7 @@ class Directory:
         self._by_node: dict[str, dict[str, Offer]] = {}
         self._subscribers: dict[str, dict[int, OnChange]] = {}
         self._number = 0
+        self._offers: dict[str, tuple[Offer, ...]] = {}  # by group, as long as nothing changes
         self.on_offers: Callable[[Iterable[str]], None] = lambda groups: None
         self.on_gone: Callable[[str], None] = lambda node: None
 
@@ -127,6 +128,8 @@ class Directory:
             return
         changed = sorted({g for g in (*before, *found) if before.get(g) != found.get(g)})
         members = {group: self.members(group) for group in changed}
+        for group in changed:
+            self._offers.pop(group, None)
         if found:
             self._by_node[node] = found
         else:
@@ -142,10 +145,15 @@ class Directory:
         """The names of all groups that anybody serves."""
         return sorted({group for offers in self._by_node.values() for group in offers})
 
-    def offers(self, group: str) -> list[Offer]:
+    def offers(self, group: str) -> tuple[Offer, ...]:
         """Who serves that group, whether it answers or not, by node."""
-        found = [offers[group] for offers in self._by_node.values() if group in offers]
-        return sorted(found, key=lambda offer: offer.node)
+        offers = self._offers.get(group)
+        if offers is None:
+            found = [offers[group] for offers in self._by_node.values() if group in offers]
+            offers = tuple(sorted(found, key=lambda offer: offer.node))
+            if found:
+                self._offers[group] = offers
+        return offers
 
     def members(self, group: str) -> Members:
         """The nodes that can be called."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Literal, TypeVar, cast
 
 from meshcore.errors import (
@@ -75,6 +75,10 @@ class Group:
         self._returned: list[Hook] = []
         self._background: set[asyncio.Task[Any]] = set()
         self._replicated: ReplicatedClient | None = None
+        self._has_hooks = False
+        self._known: tuple[Offer, ...] | None = None  # what these two were found out of
+        self._is_replicated = False
+        self._readonly: frozenset[str] = frozenset()
 
     # Members -------------------------------------------------------------------------------------
 
@@ -136,10 +140,12 @@ class Group:
     def on_rpc_call(self, hook: Hook) -> None:
         """Call `hook(request)` before each call; it may change the arguments, and may raise."""
         self._called.append(hook)
+        self._has_hooks = True
 
     def on_rpc_returned(self, hook: Hook) -> None:
         """Call `hook(response)` after each call."""
         self._returned.append(hook)
+        self._has_hooks = True
 
     async def set_primary(self, node: str) -> None:
         """Have the replica on that node lead; returns when it does. RPCError where it cannot."""
@@ -196,6 +202,13 @@ class Group:
         return await self._call(method, args, kwargs)
 
     async def _call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        offers = self._registry.offers(self.name)
+        if self._known is not offers:
+            self._known = offers if offers else None
+            self._is_replicated = any(offer.replication != "none" for offer in offers)
+            self._readonly = frozenset(name for offer in offers for name in offer.readonly)
+        if self._is_replicated and self._known and method != "heartbeat" and not self._has_hooks:
+            return await self._call_replicated((method, args, kwargs))
         members = await self._present()
         offers = self._registry.offers(self.name)
         self._number += 1
@@ -218,11 +231,15 @@ class Group:
         return response.result
 
     async def _timed(
-        self, call: tuple[str, list[Any], dict[str, Any]], members: Members, offers: list[Offer]
+        self,
+        call: tuple[str, list[Any], dict[str, Any]],
+        members: Members,
+        offers: tuple[Offer, ...],
     ) -> Any:
         replicated = any(offer.replication != "none" for offer in offers)
         if replicated and call[0] != "heartbeat":
-            return await self._call_replicated(call, offers)
+            self._readonly = frozenset(name for offer in offers for name in offer.readonly)
+            return await self._call_replicated(call)
         policy = self.policy or "all"
         if self._timeout is None:
             return await self._by_policy(policy, members, call)
@@ -235,9 +252,7 @@ class Group:
             text = f"{self.name}.{call[0]}: no answer within {self._timeout:g} s"
             raise RPCTimeoutError(text, directive=f"{self.name}.{call[0]}") from None
 
-    async def _call_replicated(
-        self, call: tuple[str, list[Any], dict[str, Any]], offers: list[Offer]
-    ) -> Any:
+    async def _call_replicated(self, call: tuple[str, Sequence[Any], dict[str, Any]]) -> Any:
         if self.policy not in (None, "first"):
             raise ConfigError(
                 f"{self.name} is replicated: its members do the same calls, so that there is one"
@@ -251,7 +266,7 @@ class Group:
             args,
             kwargs,
             timeout=RETRY_TIMEOUT if self._timeout is None else self._timeout,
-            read_only=any(method in offer.readonly for offer in offers),
+            read_only=method in self._readonly,
         )
 
     async def _present(self) -> Members:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import hashlib
 import logging
 from typing import Any
 
 from meshcore.errors import BusyError, RPCNotFoundError
+from meshcore.payload.values import encode_value
 from meshcore.services.service import Method, Request, Response, Service
 
 _LOG = logging.getLogger("meshcore.services")
@@ -117,6 +119,14 @@ class Instance:
         return await asyncio.to_thread(
             method.function, self.service, *request.args, **request.kwargs
         )
+
+    def state(self) -> bytes:
+        """The state as bytes; BadPayloadError where it holds what cannot be sent."""
+        return encode_value(self.service.get_checkpoint())
+
+    def digest(self) -> str:
+        """A digest of the state."""
+        return hashlib.sha256(self.state()).hexdigest()[:16]
 
     async def probe(self) -> None:
         """Returns when the calls before it are done: the service answers."""

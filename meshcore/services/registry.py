@@ -7,7 +7,7 @@ that node, and believes what it was told for a second.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from meshcore.errors import MeshError, RPCConnectionError, RPCError
@@ -37,7 +37,7 @@ class Registry:
     def groups(self) -> list[str]:
         return self._directory.groups()
 
-    def offers(self, group: str) -> list[Offer]:
+    def offers(self, group: str) -> tuple[Offer, ...]:
         return self._directory.offers(group)
 
     def members(self, group: str) -> Members:
@@ -81,7 +81,7 @@ class AttachedRegistry(Registry):
     ) -> None:
         super().__init__(directory, request, node_id=node_id)
         self._router = router
-        self._known: dict[str, list[Offer]] = {}
+        self._known: dict[str, tuple[Offer, ...]] = {}
         self._asked_at = float("-inf")
 
     async def refresh(self, group: str, *, now: bool = False) -> None:
@@ -97,19 +97,19 @@ class AttachedRegistry(Registry):
     def groups(self) -> list[str]:
         return sorted(self._known)
 
-    def offers(self, group: str) -> list[Offer]:
-        return self._known.get(group, [])
+    def offers(self, group: str) -> tuple[Offer, ...]:
+        return self._known.get(group, ())
 
     def subscribe(self, group: str, on_change: OnChange) -> Callable[[], None]:
         raise RPCError("a program that is attached to a node cannot watch groups: ask again")
 
 
-def plain_offers(offers: list[Offer]) -> dict[str, Any]:
+def plain_offers(offers: Iterable[Offer]) -> dict[str, Any]:
     """Offers of one group by node, as `mesh:groups` tells them."""
     return {offer.node: {**offer.plain(), "alive": offer.alive} for offer in offers}
 
 
-def offers_of(answer: Any) -> dict[str, list[Offer]]:
+def offers_of(answer: Any) -> dict[str, tuple[Offer, ...]]:
     """What `mesh:groups` answered; what makes no sense is left out."""
     known: dict[str, list[Offer]] = {}
     if isinstance(answer, dict):
@@ -118,4 +118,4 @@ def offers_of(answer: Any) -> dict[str, list[Offer]]:
                 offer = offer_of(str(node), str(group), plain)
                 if offer is not None:
                     known.setdefault(str(group), []).append(offer)
-    return known
+    return {group: tuple(offers) for group, offers in known.items()}

@@ -186,6 +186,10 @@ class Served:
                 about.update(state=view.state, role=view.role, term=view.term)
         return about
 
+    def digest(self) -> str | None:
+        """A digest of the state, to compare replicas that have applied the same; None: no state."""
+        return self._instance.digest() if self.is_replicated else None
+
     def status(self) -> dict[str, Any]:
         """Everything: also what changes all the time."""
         status = self.announced()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from meshcore.config import Config
 from meshcore.errors import (
     BadPayloadError,
     BusyError,
@@ -25,6 +26,7 @@ from meshcore.services.directives import Directives
 from meshcore.services.directory import Directory, close_to
 from meshcore.services.group import Group, Policy
 from meshcore.services.instance import Instance
+from meshcore.services.loading import load_service
 from meshcore.services.outcome import encode_outcome, plain_failure, traceback_of
 from meshcore.services.registry import AttachedRegistry, Registry
 from meshcore.services.replicated.host import ReplicaHost
@@ -78,12 +80,18 @@ class Services:
         internal[CALL] = self._on_call
         Directives(self, self._request, respond).register(internal)
 
-    async def start(self, data_dir: Path | None) -> None:
-        """Begin what `serve` was asked for before."""
-        self._data_dir = data_dir
+    async def start(self, config: Config) -> None:
+        """Begin what the configuration names, and what `serve` was asked for before."""
+        await self._load(config.services)
+        self._data_dir = config.data_dir
         self._running = True
         for served in list(self.served.values()):
             await self._begin(served)
+
+    async def _load(self, sections: Mapping[str, Mapping[str, Any]]) -> None:
+        for group, section in sections.items():
+            service, settings = load_service(group, section)
+            await self.serve(service, group=group, **settings)
 
     async def stop(self) -> None:
         """End all services in good order."""

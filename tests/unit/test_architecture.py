@@ -82,7 +82,7 @@ MAY_IMPORT: dict[str, str] = {
 }
 # These parts may also import that, inside functions alone.
 MAY_IMPORT_LATE: dict[str, str] = {
-    "meshcore.cli": "sim runtime web",
+    "meshcore.cli": "sim runtime web services",
     "meshcore.node": "web",
 }
 

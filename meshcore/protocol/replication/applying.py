@@ -49,6 +49,7 @@ class Applying(Core):
         timings: ReplicaTimings,
         checkpoint_interval: float,
         checkpoint_log_bytes: int,
+        is_same: Callable[[bytes, bytes], bool],
     ) -> None:
         super().__init__(
             own, stored, size=size, replication=replication, leadership=leadership, rng=rng,
@@ -57,6 +58,7 @@ class Applying(Core):
         self.sessions = Sessions(self.checkpoint.sessions)
         self.checkpoint_interval = checkpoint_interval
         self.checkpoint_log_bytes = checkpoint_log_bytes
+        self._is_same = is_same
         self.applied = self.checkpoint.index  # all entries up to there have had their effect
         self.epoch = 0
         self._issued = self.applied  # entries up to there are applied, or with the shell
@@ -147,10 +149,10 @@ class Applying(Core):
 
         def then(answer: bytes, at: float) -> None:
             del self._replaying[key]
-            if body.answer is not None and answer != body.answer:
+            if body.answer is not None and not self._is_same(answer, body.answer):
                 self._stop(f"the service answered otherwise in the replay of entry {entry.index}")
                 return
-            self._apply_call(entry, answer, at)
+            self._apply_call(entry, answer if body.answer is None else body.answer, at)
 
         self._run(entry.index, (body.request, body.time, body.seed), then)
         return True

@@ -25,7 +25,7 @@ from meshcore.protocol.replication.transfer import Sending
 
 IN_FLIGHT_MAX: Final = 8  # messages with entries to one replica
 COUNT_MAX: Final = 256  # entries in a message
-BYTES_MAX: Final = 512 * 1024  # of a message, unless one entry is larger
+BYTES_MAX: Final = 32 * 1024  # of a message, unless one entry is larger
 
 
 @dataclass(slots=True)
@@ -104,7 +104,7 @@ class Leading(Serving):
         if self.role is not Role.PRIMARY:
             return
         last = self.journal.last
-        if last > self._flushed:
+        if last > self._flushed and self._may_flush():
             entries = self.journal.since(
                 self._flushed + 1, count_max=last - self._flushed, bytes_max=2**62
             )
@@ -115,6 +115,14 @@ class Leading(Serving):
             return
         for name, peer in self.peers.items():
             self._send_entries(name, peer, now)
+
+    def _may_flush(self) -> bool:
+        """Whether the batch before is committed: what comes meanwhile is one batch.
+
+        Under load that makes few large batches out of many small ones, and each costs every replica
+        a write and two messages; a single call never waits for it.
+        """
+        return self.commit >= self._flushed or self._empty_index >= self._flushed
 
     def _beat(self, now: float) -> None:
         """Begin a round: everybody gets a message, with entries or without."""
@@ -248,6 +256,8 @@ class Leading(Serving):
                 self._own_from, self._ran_to = self._empty_index, 0
             self._become_ready(now)
             self._emit(StateChanged())
+        if self.journal.last > self._flushed and self._may_flush():
+            self._flush(now)
         if self._backlog:
             self._run_backlog()
         if self._reads:

@@ -15,8 +15,9 @@ the primary runs calls before they are in the log. See `core` for the layers.
 
 from __future__ import annotations
 
+import operator
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +78,7 @@ class Replica(Following):
         rng: draws timeouts, and the seeds of the calls.
         checkpoint_interval: seconds between two checkpoints, where something was called.
         checkpoint_log_bytes: size of the log that causes one sooner.
+        is_same: whether an answer in a replay (passive) is that of the primary.
     """
 
     def __init__(
@@ -91,11 +93,12 @@ class Replica(Following):
         leadership: Leadership = Leadership.ELECTION,
         checkpoint_interval: float = CHECKPOINT_INTERVAL,
         checkpoint_log_bytes: int = CHECKPOINT_LOG_BYTES,
+        is_same: Callable[[bytes, bytes], bool] = operator.eq,
     ) -> None:
         super().__init__(
             own, stored, size=size, replication=replication, leadership=leadership, rng=rng,
             timings=timings or ReplicaTimings(), checkpoint_interval=checkpoint_interval,
-            checkpoint_log_bytes=checkpoint_log_bytes,
+            checkpoint_log_bytes=checkpoint_log_bytes, is_same=is_same,
         )  # fmt: skip
         self._on: dict[type, Any] = {
             Append: self._on_append, Appended: self._on_appended, Vote: self._on_vote,

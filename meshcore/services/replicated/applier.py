@@ -12,7 +12,7 @@ from collections import deque
 from typing import Protocol
 
 from meshcore.errors import BadPayloadError, RPCNotFoundError
-from meshcore.payload.values import decode_value, encode_value
+from meshcore.payload.values import decode_value
 from meshcore.protocol.replication.effects import Capture, Execute, Restore
 from meshcore.services.instance import Instance
 from meshcore.services.outcome import (
@@ -49,11 +49,8 @@ class Applier:
 
     def start(self) -> None:
         """`init` has run: remember the state, and begin."""
-        self._initial = self._state()
+        self._initial = self._instance.state()
         self._task = asyncio.get_running_loop().create_task(self._run(None))
-
-    def _state(self) -> bytes:
-        return encode_value(self._instance.service.get_checkpoint())
 
     def add(self, effect: Execute | Restore | Capture) -> None:
         """Run this after what was added before."""
@@ -93,7 +90,7 @@ class Applier:
         service = self._instance.service
         try:
             if isinstance(effect, Capture):
-                self._sink.captured(effect.epoch, effect.index, self._state())
+                self._sink.captured(effect.epoch, effect.index, self._instance.state())
             else:
                 state = self._initial if effect.state is None else effect.state
                 service.put_checkpoint(decode_value(state))

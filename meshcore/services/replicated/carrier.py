@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Awaitable
 from typing import Any, Protocol
 
-from meshcore.errors import MeshError
-from meshcore.protocol.replication.messages import Message
+from meshcore.errors import DeadlineExceededError, MeshError, UnreachableError
+from meshcore.protocol.replication.messages import Append, Message
 from meshcore.protocol.replication.plain import encode
 from meshcore.protocol.replication.records import node_of
 
@@ -22,6 +22,7 @@ REPLICA = "mesh:replica"
 FORM = "mesh:form"
 TIMEOUT = 1.0  # seconds; later it has been said again
 IN_FLIGHT_MAX = 4
+SMALL_BYTES = 24 * 1024  # a request of this and one message more still travels in one piece
 WAITING_MAX = 256  # messages to one replica
 
 
@@ -68,10 +69,17 @@ class Carrier:
         waiting = self._waiting.get(to)
         if not waiting or self._in_flight.get(to, 0) >= IN_FLIGHT_MAX:
             return
-        messages = [encode(message) for message in waiting]
-        waiting.clear()
+        messages: list[list[Any]] = []
+        size = 0
+        while waiting and (not messages or size < SMALL_BYTES):
+            message = waiting.popleft()
+            messages.append(encode(message))
+            if type(message) is Append:
+                size += sum(entry.size for entry in message.entries)
         self._in_flight[to] = self._in_flight.get(to, 0) + 1
         self._spawn(self._deliver(to, [self._group, self.gid, self._own, to, messages]))
+        if waiting:
+            self._flush_to(to)
 
     async def _deliver(self, to: str, payload: list[Any]) -> None:
         try:
@@ -83,10 +91,12 @@ class Carrier:
     async def _post(self, node: str, directive: str, payload: list[Any]) -> None:
         try:
             await self._request(node, directive, payload, timeout=TIMEOUT)
-        except MeshError as error:  # it is said again
+        except (UnreachableError, DeadlineExceededError) as error:  # it is said again
+            _LOG.debug("group %s: %s", self._group, error)
+        except MeshError as error:
             if str(error) != self._told:
                 self._told = str(error)
-                _LOG.debug("group %s: %s", self._group, error)
+                _LOG.warning("group %s: %s refuses a message: %s", self._group, node, error)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from meshcore.errors import (
@@ -73,7 +73,7 @@ class ReplicatedClient:
         *,
         client: str,
         request: Request,
-        offers: Callable[[], list[Offer]],
+        offers: Callable[[], Sequence[Offer]],
         refresh: Callable[[], Any],
     ) -> None:
         self.group = group
@@ -197,6 +197,8 @@ class ReplicatedClient:
 
     def _choose(self) -> str | None:
         """The primary as far as it is known, else anybody, suspects last."""
+        if self._primary is not None and not self._suspects:
+            return self._primary  # whoever is wrong about that learns it from the answer
         offers = [offer for offer in self._offers() if offer.alive]
         nodes = {offer.node for offer in offers}
         now = time.monotonic()
@@ -240,7 +242,8 @@ class ReplicatedClient:
                     await waiter
             except TimeoutError:
                 raise RPCConnectionError(
-                    f"{self.group}: no session in time", may_have_run=False
+                    f"{self.group}: no answer in time; no session could be opened",
+                    may_have_run=False,
                 ) from None
 
     async def _open(self, deadline: float) -> None:

@@ -22,6 +22,7 @@ from meshcore.protocol.replication.plain import BadMessage, decode
 from meshcore.protocol.replication.records import Replication, Stored, node_of
 from meshcore.protocol.replication.replica import Replica, View
 from meshcore.services.instance import Instance
+from meshcore.services.outcome import is_same
 from meshcore.services.replicated.applier import Applier
 from meshcore.services.replicated.carrier import Carrier, Request
 from meshcore.services.replicated.replies import Replies, Reply
@@ -185,6 +186,7 @@ class ReplicaHost:
             leadership=Leadership.ELECTION,
             checkpoint_interval=interval,
             checkpoint_log_bytes=log_bytes,
+            is_same=is_same,
         )
         self._do(self.machine.begin)
         self._do(self.machine.set_present, [self.own, *self._seen])
