@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from meshcore.cli import render
+from meshcore.cli import render, sim_replicas
 from meshcore.cli.failure import FAILED, INTERRUPTED, Reported, did_you_mean
 from meshcore.cli.options import Duration, examples, json_option
 from meshcore.cli.render import Column
@@ -46,6 +47,7 @@ _LOADS = (
         "meshctl sim --nodes 9 --topology chain --faults partition,pause --duration 5m --seed 7",
         "meshctl sim --nodes 1000 --faults churn --duration 60s --json",
         "meshctl sim --faults all --timings dead=3,remove=6 --plot detection.png",
+        "meshctl sim --replicas both --many 100",
     )
 )
 @click.option("--nodes", type=click.IntRange(2, NODES_MAX), default=20, show_default=True)
@@ -86,8 +88,28 @@ _LOADS = (
 @click.option(
     "--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw the times to a PNG file."
 )
+@click.option(
+    "--replicas",
+    type=click.Choice(sim_replicas.KINDS),
+    help="Instead of a mesh: one replicated group of this kind.",
+)
+@click.option(
+    "--many",
+    type=click.IntRange(1, sim_replicas.MANY_MAX),
+    help="With --replicas: so many seeds, from --seed on.  [default: 1]",
+)
 @json_option
-def command(*, json: bool, plot: Path | None, **options: Any) -> None:
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    *,
+    json: bool,
+    plot: Path | None,
+    replicas: str | None,
+    many: int | None,
+    **options: Any,
+) -> None:
     """Simulate a mesh under faults, and report what to expect of it.
 
     It starts converged. After the faults all is healed, and the mesh must agree and be quiet. The
@@ -100,8 +122,18 @@ def command(*, json: bool, plot: Path | None, **options: Any) -> None:
     Weather: delay, loss (5 % of beats and news), reorder, packet-loss, duplication, no-news,
     narrow.
 
+    With --replicas: a replicated group and its clients, elected and with leases, with the usual
+    limits and with tight ones; its processes are killed, paused and cut off, and lose their disks.
+    It is checked that no call is lost, doubled or answered wrongly, and that all comes to rest.
+
     The same seed gives the same report. Exit code 1: a checker found something wrong.
     """
+    if replicas is not None:
+        _refuse_others(context)
+        sim_replicas.simulate(replicas, seed=options["seed"], many=many or 1, json=json)
+        return
+    if many is not None:
+        raise click.UsageError("--many is for --replicas; bin/sim --many runs many meshes")
     if plot is not None:
         _matplotlib()
         if not plot.parent.is_dir():
@@ -125,6 +157,14 @@ def command(*, json: bool, plot: Path | None, **options: Any) -> None:
         raise Reported(INTERRUPTED)
     if simulation.report()["problems"]:
         raise Reported(FAILED)
+
+
+def _refuse_others(context: click.Context) -> None:
+    """What a mesh has, a group of replicas has not."""
+    for name in context.params:
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and name not in ("replicas", "many", "seed", "json"):
+            raise click.UsageError(f"--{name} is for a mesh, not for --replicas")
 
 
 def _plan(

@@ -22,7 +22,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from meshcore.protocol.replication.effects import Effect, Persist, Send, StateChanged, Stopped
+from meshcore.protocol.replication.effects import (
+    Effect,
+    Persist,
+    ReleaseLease,
+    Send,
+    StateChanged,
+    Stopped,
+)  # fmt: skip
 from meshcore.protocol.replication.journal import Journal
 from meshcore.protocol.replication.messages import Message
 from meshcore.protocol.replication.records import Checkpoint, Entry, Kind, Replication, Stored
@@ -202,6 +209,8 @@ class Core:
 
     def _once_vote_is_on_disk(self, then: Callable[[float], None], now: float) -> None:
         """Do this once our term and vote are on disk: at once if they are."""
+        if self.role is Role.STOPPED:
+            return
         if self._votes_unsaved:
             self._persist(then)
         else:
@@ -218,8 +227,11 @@ class Core:
         """Take no more part, for good."""
         if self.role is Role.STOPPED:
             return
+        if self.leadership is Leadership.LEASE:
+            self._emit(ReleaseLease())  # held or wanted: somebody else needs it
         self.role, self.primary, self.reason = Role.STOPPED, None, reason
         self._writing.clear()
+        self._votes_unsaved = 0
         self._refuse_all()
         self._emit(StateChanged())
         self._emit(Stopped(reason))

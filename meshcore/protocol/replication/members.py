@@ -88,7 +88,7 @@ class Membership(Leading):
         """Begin the next change, if one is due and none is under way."""
         if self.role is not Role.PRIMARY or not self.ready or self._handing_over:
             return
-        if self._members[-1][0] > self.commit:
+        if self._members[-1][0] > self.commit or not self._knows_who_is_there(now):
             return
         self._note_absence(now)
         outside = [name for name in self._present if name not in self.members and name != self.own]
@@ -121,6 +121,15 @@ class Membership(Leading):
                 self.peers.pop(member, None)
                 self._change(left, now)
                 return
+
+    def _knows_who_is_there(self, now: float) -> bool:
+        """Whether a majority has confirmed lately that this is the primary.
+
+        One that was paused has old announcements, and old replies wait for it; if it removed
+        somebody and those who are left were gone, the group could never elect anybody again. So it
+        counts when the round began that was confirmed, not when the replies were read.
+        """
+        return now < self._confirmed_at + self.timings.election_min
 
     def _change(self, members: tuple[str, ...], now: float) -> None:
         self._append(Kind.MEMBERS, list(members))

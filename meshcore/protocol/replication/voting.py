@@ -152,11 +152,14 @@ class Voting(Membership):
         self._once_vote_is_on_disk(then, now)
 
     def _may_vote(self, sender: str, message: Vote) -> bool:
-        """Once in a term, and only for who lacks nothing of what we have."""
+        """Once in a term, and only for who lacks nothing of what we have.
+
+        Not only members: who was just made one may not have the entry that says so, and the
+        candidate may need its vote. Who is a member is for the candidate to say, as it counts.
+        """
         return (
             message.term == self.term
             and self.voted_for is None
-            and self.is_member
             and self.role in (Role.FOLLOWER, Role.STANDING)
             and self._is_new_enough(message.last_term, message.last_index)
         )
@@ -167,7 +170,6 @@ class Voting(Membership):
     def _on_pre_vote(self, sender: str, message: Vote, now: float) -> None:
         granted = (
             message.term > self.term
-            and self.is_member
             and self.role is not Role.PRIMARY
             and not self._hears_primary(now)
             and self._is_new_enough(message.last_term, message.last_index)
@@ -193,7 +195,7 @@ class Voting(Membership):
     # Leases --------------------------------------------------------------------------------------
 
     def _on_lease(self, term: int, until: float, now: float) -> None:
-        wanted, self._wants_lease = self._wants_lease, False
+        wanted, self._wants_lease = self._wants_lease and self.role is not Role.STOPPED, False
         if not wanted or term <= self.term or not self.is_member or self._aside:
             self._emit(ReleaseLease())
             return

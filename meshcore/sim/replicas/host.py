@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from meshcore.sim.replicas.world import World
 
 
+# What a stopped replica may still say: it answers nobody, and gives back a lease that comes late.
+STILL = (effects.Refused, effects.ReleaseLease)
+
+
 class Disk:
     """What would be read after a crash."""
 
@@ -70,6 +74,8 @@ class Host:
         self.machine: Replica
         self.service = Counter()
         self.stopped = ""
+        self.disk_failed = False
+        self._write_fails = False
 
     # Life ----------------------------------------------------------------------------------------
 
@@ -85,12 +91,18 @@ class Host:
         self._disk_busy = False
         self._tick_at: float | None = None
         self._flushing = False
+        self.members_seen: tuple[str, ...] = ()
+        self.stopped, self.disk_failed, self._write_fails = "", False, False
         self.machine = self.world.new_replica(self.own, self.disk.read())
         self.feed(self.machine.begin)
 
     def kill(self) -> None:
         self.up = False
         self.life += 1
+
+    def fail_disk(self) -> None:
+        """The next write fails."""
+        self._write_fails = True
 
     def pause(self, seconds: float) -> None:
         self.paused_until = max(self.paused_until, self.world.now + seconds)
@@ -130,7 +142,11 @@ class Host:
             produced = method(*arguments) or []
         else:
             produced = method(*arguments, now=world.now)
+        was_stopped = self.stopped
         for effect in produced:
+            assert not was_stopped or isinstance(effect, STILL), (
+                f"{self.own} has stopped ({was_stopped}) and wants {effect}"
+            )
             self._perform(effect)
         world.look_at(self)
         if not self._flushing:
@@ -208,12 +224,22 @@ class Host:
     def _written(self) -> None:
         """What was waiting is on disk: sometimes several things in one go."""
         self._disk_busy = False
+        if self._write_fails:
+            self._fail()
+            return
         many = self.world.rng.randint(1, len(self._writing))
         for _ in range(many):
             effect = self._writing.popleft()
             self.disk.write(effect)
         self.feed(self.machine.on_persisted, effect.token)
         self._write()
+
+    def _fail(self) -> None:
+        """Nothing is written any more: the replica stops, until it is restarted."""
+        self._write_fails, self.disk_failed, self._disk_busy = False, True, True
+        token = self._writing[0].token
+        self.feed(self.machine.on_persist_failed, token, "no space left")
+        self.later(self.world.rng.uniform(0.1, 1.0), self.world.restart, self)
 
     def _work_on(self) -> None:
         if not self._working and self._work:

@@ -29,7 +29,6 @@ def _acknowledged_before_disk(host: Host, effect: effects.Effect) -> None:
 def _forgets_its_vote(machine: Voting, sender: str, message: Any) -> bool:
     return (
         message.term == machine.term
-        and machine.is_member
         and machine.role.value == "replica"
         and machine._is_new_enough(message.last_term, message.last_index)
     )

@@ -5,15 +5,20 @@ hand-overs, services that step aside. Then all is healed, and everything must co
 are answered, spares are taken in, and all replicas are equal. What clients saw, and what the
 replicas did, is checked from outside (`history`); while it runs it is checked that no term has two
 primaries, and with leases that nobody answers without one.
+
+A *tight* run has small limits (`tight`), disks that fail, and absences so long that spares take
+over.
 """
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import itertools
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from meshcore.protocol.replication import effects
@@ -24,10 +29,17 @@ from meshcore.sim.replicas import history
 from meshcore.sim.replicas.client import Client, Pending
 from meshcore.sim.replicas.host import Disk, Host
 from meshcore.sim.replicas.network import LeaseServer, Network
+from meshcore.sim.replicas.tight import REPLACE_AFTER, tight
 
 TROUBLE = 12.0  # seconds of misfortunes
 REST = 25.0  # seconds until everything must have come to rest
 CLIENTS = 5
+NAMES = (
+    "kill", "lose", "pause", "cut", "heal", "isolate", "designate", "aside", "weather",
+    "checkpoints",
+)  # fmt: skip
+WEIGHTS = (5, 2, 4, 3, 4, 3, 2, 1, 2, 1)
+TIGHT_NAMES, TIGHT_WEIGHTS = (*NAMES, "absent", "disk"), (*WEIGHTS, 3, 2)
 
 
 @dataclass(slots=True)
@@ -48,9 +60,15 @@ class World:
     WITHOUT_TIME = frozenset({"forget"})
 
     def __init__(
-        self, seed: int, replication: Replication, *, leadership: Leadership = Leadership.ELECTION
+        self,
+        seed: int,
+        replication: Replication,
+        *,
+        leadership: Leadership = Leadership.ELECTION,
+        is_tight: bool = False,
     ) -> None:
         self.seed = seed
+        self.is_tight = is_tight
         self.replication = replication
         self.leadership = leadership
         self.rng = random.Random(seed)
@@ -62,7 +80,9 @@ class World:
         self.network = Network(self, self.rng)
         self.lease = LeaseServer(self)
         self.size = self.rng.choice((3, 3, 3, 3, 5, 2, 1))
-        nodes = [f"n{i}" for i in range(self.size + self.rng.choice((0, 0, 1)))]
+        nodes = [
+            f"n{i}" for i in range(self.size + self.rng.choice((1,) if is_tight else (0, 0, 1)))
+        ]
         self.hosts = {node: Host(self, node) for node in nodes}
         for host in self.hosts.values():
             host.own = self.new_id(host.node)
@@ -72,6 +92,8 @@ class World:
         self.clients = [Client(self, f"c{i}") for i in range(CLIENTS)]
         # A primary that notices late that it is none any more finds what does not ask the others.
         self.timings = ReplicaTimings(majority=self.rng.choice((1.5, 1.5, 6.0)))
+        if is_tight:
+            self.timings = replace(self.timings, replace_after=REPLACE_AFTER)
         self.pause = 0.15  # seconds between the calls of a client, in the mean
         self.calls: list[history.Called] = []
         self.calls_until = TROUBLE + 3.0
@@ -127,13 +149,17 @@ class World:
         """After every step of a replica."""
         machine = host.machine
         self._checked += 1
-        if self._checked % 16 == 0:
+        if self.is_tight or self._checked % 16 == 0:  # each time would halve the pace
             machine.check_invariants()
         self._hash = (self._hash * 31 + machine.commit * 7 + machine.term) % (2**61 - 1)
         if machine.role.value == "primary":
             known = self.primaries.setdefault(machine.term, host.own)
             assert known == host.own, f"term {machine.term}: {known} and {host.own} lead"
-        assert not host.stopped, f"{host.own} stopped: {host.stopped}"
+            if self.is_tight and machine.members != host.members_seen:
+                self._strike_at_change(host)
+        host.members_seen = machine.members
+        expected = host.disk_failed
+        assert not host.stopped or expected, f"{host.own} stopped: {host.stopped}"
 
     # Misfortunes ---------------------------------------------------------------------------------
 
@@ -151,6 +177,23 @@ class World:
                     if other.up and self.network.passes(other.node, host.node)
                 ]
                 host.feed(host.machine.set_present, there)
+
+    def _strike_at_change(self, host: Host) -> None:
+        """Often a primary has bad luck just when it changes the members."""
+        rng = self.rng
+        if not host.members_seen or self.now >= TROUBLE or rng.random() < 0.6:
+            return
+        self.count("change")
+        host.later(rng.uniform(0.0, 0.03), self._strike, host)
+
+    def _strike(self, host: Host) -> None:
+        what = self.rng.choice(("kill", "pause", "isolate"))
+        if what == "kill":
+            self._kill(host, lose=False, back_after=self.rng.uniform(0.5, 5.0))
+        elif what == "pause":
+            host.pause(self.rng.uniform(0.5, 3.0))
+        else:
+            self._isolate(host)
 
     def may_lose_disk(self) -> bool:
         """Only one disk is lost at a time: until a member with another is in its place."""
@@ -171,21 +214,22 @@ class World:
         rng = self.rng
         self.after(rng.expovariate(1 / 0.4), self.misfortune)
         host = self.hosts[rng.choice(sorted(self.hosts))]
-        what = rng.choices(
-            ("kill", "lose", "pause", "cut", "heal", "isolate", "designate", "aside", "weather",
-             "checkpoints"),
-            (5, 2, 4, 3, 4, 3, 2, 1, 2, 1),
-        )[0]  # fmt: skip
+        names, weights = (TIGHT_NAMES, TIGHT_WEIGHTS) if self.is_tight else (NAMES, WEIGHTS)
+        what = rng.choices(names, weights)[0]
         self.count(what)
         if what == "kill" and host.up:
             self._kill(host, lose=False)
         elif what == "lose" and host.up and self.may_lose_disk():
             self._kill(host, lose=True)
+        elif what == "absent" and host.up:
+            self._kill(host, lose=False, back_after=rng.uniform(2.0, 6.0))
+        elif what == "disk" and host.up:
+            host.fail_disk()
         elif what == "pause" and host.up:
             host.pause(rng.choice((0.3, 1.0, 2.5, 4.0)))
         elif what == "cut":
-            names = [*sorted(self.hosts), *(client.name for client in self.clients), "lease"]
-            for name in rng.sample(names, 2):
+            others = [*sorted(self.hosts), *(client.name for client in self.clients), "lease"]
+            for name in rng.sample(others, 2):
                 self.network.cut[(host.node, name)] = None
         elif what == "heal":
             self.network.cut.clear()
@@ -229,13 +273,18 @@ class World:
 
         return designate
 
-    def _kill(self, host: Host, *, lose: bool) -> None:
+    def restart(self, host: Host) -> None:
+        """Its replica has stopped, as it must when its disk fails: the process starts again."""
+        self._kill(host, lose=False)
+
+    def _kill(self, host: Host, *, lose: bool, back_after: float | None = None) -> None:
         lost = host.own
         host.kill()
         if lose:
             host.own = self.new_id(host.node)
             host.disk = Disk(self.members)
-        self.after(self.rng.uniform(0.05, 3.0), self._start, host)
+        delay = self.rng.uniform(0.05, 3.0) if back_after is None else back_after
+        self.after(delay, self._start, host)
         for other in self.hosts.values():
             if other.up and self.rng.random() < 0.5:
                 other.later(self.rng.uniform(0.05, 0.5), self._tell_lost, other, lost)
@@ -271,9 +320,15 @@ class World:
             effects=len(next(iter(self.hosts.values())).service.order),
             terms=len(self.primaries),
             checkpoints=max(host.machine.checkpoint.number for host in self.hosts.values()),
-            trace=f"{self._hash:x}",
+            trace=self._trace(),
             happened=self.happened,
         )
+
+    def _trace(self) -> str:
+        """Equal for equal runs: what was drawn, what the replicas were, what the clients heard."""
+        heard = [(call.id, call.begin, call.end, call.answer) for call in self.calls]
+        state = repr((self._hash, self.rng.getstate(), next(self._number), heard))
+        return hashlib.sha256(state.encode()).hexdigest()[:16]
 
     def _heal(self) -> None:
         self.network.cut.clear()
@@ -329,7 +384,12 @@ class World:
 
 
 def run_seed(
-    seed: int, replication: Replication, leadership: Leadership = Leadership.ELECTION
+    seed: int,
+    replication: Replication,
+    leadership: Leadership = Leadership.ELECTION,
+    *,
+    is_tight: bool = False,
 ) -> Outcome:
     """One seed, whole; an AssertionError tells what was wrong."""
-    return World(seed, replication, leadership=leadership).run()
+    with tight() if is_tight else nullcontext():
+        return World(seed, replication, leadership=leadership, is_tight=is_tight).run()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from meshcore.protocol.membership import known
+from meshcore.sim.replicas.planted import planted
 from meshcore.sim.simulation import Simulation
 
 SMALL = ("sim", "--nodes", "8", "--duration", "20s", "--every", "4s")
@@ -138,3 +139,40 @@ def test_without_the_library_a_plot_names_the_extra(
     done = run(*SMALL, "--plot", str(path))
     assert done.code == 2
     assert done.err == "--plot needs matplotlib: pip install 'meshcore-runtime[plot]'\n"
+
+
+def test_replicas_are_simulated_in_every_world(run: Any) -> None:
+    done = run("sim", "--replicas", "both", "--many", "2", "--seed", "3", "--json")
+    report = json.loads(done.out)
+    assert (done.code, done.err, report["problems"]) == (0, "", [])
+    assert len(report["worlds"]) == 8
+    assert all(counts["seeds"] == 2 for counts in report["worlds"].values())
+    assert all(counts["answered"] > 20 for counts in report["worlds"].values())
+    table = run("sim", "--replicas", "active", "--seed", "3")
+    assert "active, lease, tight" in table.out
+    assert "runs that found something: 0" in table.out
+
+
+def test_what_a_seed_of_replicas_finds_ends_with_1_and_can_be_had_again(run: Any) -> None:
+    with planted("sessions"):
+        done = run("sim", "--replicas", "passive", "--seed", "0")
+    assert done.code == 1
+    assert "WRONG: seed 0, passive, election: WrongHistory: calls with two effects" in done.err
+    assert "again: meshctl sim --replicas passive --seed 0" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--many", "2"), "--many is for --replicas"),
+        (("--replicas", "both", "--nodes", "4"), "--nodes is for a mesh, not for --replicas"),
+        (("--replicas", "none"), "'none' is not one of"),
+        (("--replicas", "both", "--many", "0"), "0 is not in the range"),
+    ],
+)
+def test_options_of_meshes_and_of_replicas_do_not_mix(
+    arguments: tuple[str, ...], says: str, run: Any
+) -> None:
+    done = run("sim", *arguments)
+    assert done.code == 2
+    assert says in done.err
