@@ -31,6 +31,11 @@ class Job:
         return f"{self.kind.name.lower()}, {self.leadership.value}{limits}"
 
 
+def kinds_of(name: str) -> list[Replication]:
+    """Those that `active`, `passive` or `both` stands for."""
+    return list(Replication) if name == "both" else [Replication[name.upper()]]
+
+
 def jobs(kinds: Sequence[Replication], seeds: range) -> list[Job]:
     """All worlds of these seeds, those of one seed together."""
     return [
