@@ -78,7 +78,7 @@ class Node:
             self._mesh,
             self.router,
             request=self.request,
-            post=self.post,
+            post=self._post,
             ephemeral=self.config.ephemeral,
             announce=self._tell_details,
             controller=self,
@@ -121,15 +121,12 @@ class Node:
         for url in self._peers:
             self._mesh.add_peer(url, driver.now())
         driver.flush()
-        await self._start_services()
-        self._background.start()
-
-    async def _start_services(self) -> None:
         try:
             await self.services.start(self.config)
         except BaseException:
             await self.stop(grace=0)
             raise
+        self._background.start()
 
     async def _start_web(self) -> None:
         if self.config.http is not None:
@@ -243,9 +240,9 @@ class Node:
             raise self._background.failure
 
     def run(self, app: Callable[[], Awaitable[T]] | None = None) -> T | None:
-        """Run in an event loop of its own until `app` returns, or until SIGINT or SIGTERM.
+        """Run in a loop of its own until `app` returns, which is returned, or SIGINT or SIGTERM.
 
-        Returns what `app` returned. Raises what it, or work of `create_task`, raised.
+        Raises what it, or work of `create_task`, raised.
         """
         return event_loop.run(self._run(app))
 
@@ -262,8 +259,7 @@ class Node:
     def enable_server(self, urls: Sequence[str]) -> None:
         """Listen there as well: remembered before `start`, bound at once after it."""
         checked = [str(parse_url(url, key="listen")) for url in urls]
-        merged = Config.from_dict({**self.config.to_dict(), "listen": [*self._listen, *checked]})
-        self.config = merged
+        self.config = self.config.with_changes(listen=[*self._listen, *checked])
         if self._driver is None:
             self._listen += checked
             return
@@ -291,7 +287,7 @@ class Node:
 
     def set_auto_connect(self, degree: int) -> None:
         """Dial learnt addresses until this node has so many links; 0: no more of them."""
-        self.config = Config.from_dict({**self.config.to_dict(), "auto_connect": degree})
+        self.config = self.config.with_changes(auto_connect=degree)
         if self._driver is not None:
             self._finding.set_auto_connect(degree)
 
@@ -395,15 +391,8 @@ class Node:
             self._calls.cancel(call)
             raise
 
-    def post(
-        self, recipient: str, directive: str, payload: Any, *, timeout: float
-    ) -> asyncio.Future[Any]:
-        """The same without a coroutine, for whoever looks at the future when it is done."""
-        future: asyncio.Future[Any] = self._started().loop.create_future()
-        self._calls.start(
-            recipient, directive, payload, future, timeout, "interactive", trace=False
-        )
-        return future
+    def _post(self, to: str, directive: str, payload: Any, *, timeout: float) -> Any:
+        return self._calls.begin(to, directive, payload, timeout)
 
     def _call_for_action(
         self, recipient: str, directive: str, payload: Any, /, *, timeout: float | None

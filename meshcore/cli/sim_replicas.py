@@ -25,11 +25,9 @@ _TABLE = (
 
 def simulate(kind: str, *, seed: int, many: int, json: bool) -> None:
     """Run the seeds, and say what they counted and found; Reported(FAILED) if that is anything."""
-    from meshcore.protocol.replication.records import Replication
     from meshcore.sim.replicas.many import jobs, run_all
 
-    kinds = list(Replication) if kind == "both" else [Replication[kind.upper()]]
-    work = jobs(kinds, range(seed, seed + many))
+    work = jobs(kind, range(seed, seed + many))
     worlds: dict[str, dict[str, int]] = {}
     problems: list[dict[str, Any]] = []
     interrupted = False

@@ -265,6 +265,10 @@ class Config:
         config._sources.update({key: each.origin for key, each in said.items()})
         return config
 
+    def with_changes(self, **settings: Any) -> Config:
+        """The same settings but for these."""
+        return Config.from_dict({**self.to_dict(), **settings})
+
     def to_dict(self) -> dict[str, Any]:
         """A nested dict of plain values (JSON can hold it); `from_dict` makes the same again."""
         plain: dict[str, Any] = {}

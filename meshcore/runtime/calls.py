@@ -85,6 +85,14 @@ class Calls:
 
     # Starting --------------------------------------------------------------------------------
 
+    def begin(
+        self, recipient: str, directive: str, payload: Any, timeout: float
+    ) -> asyncio.Future[Any]:
+        """Start a call, for whoever looks at the future when it is done."""
+        future: asyncio.Future[Any] = self._driver.loop.create_future()
+        self.start(recipient, directive, payload, future, timeout)
+        return future
+
     def start(
         self,
         recipient: str,

@@ -27,10 +27,10 @@ WAITING_MAX = 256  # messages to one replica
 
 
 class Post(Protocol):
-    """`Node.post`."""
+    """Starts a call, as `runtime.calls.Calls.begin`."""
 
     def __call__(
-        self, recipient: str, directive: str, payload: Any, *, timeout: float
+        self, to: str, directive: str, payload: Any, *, timeout: float
     ) -> asyncio.Future[Any]: ...
 
 

@@ -31,8 +31,9 @@ class Job:
         return f"{self.kind.name.lower()}, {self.leadership.value}{limits}"
 
 
-def jobs(kinds: Sequence[Replication], seeds: range) -> list[Job]:
-    """All worlds of these seeds, those of one seed together."""
+def jobs(kind: str, seeds: range) -> list[Job]:
+    """All worlds of these seeds, those of one seed together; `kind` is active, passive or both."""
+    kinds = list(Replication) if kind == "both" else [Replication[kind.upper()]]
     return [
         Job(seed, kind, leadership, is_tight)
         for seed in seeds
