@@ -112,7 +112,7 @@ def run_cli(argv: Sequence[str]) -> int:
     asked = failure.Asked.from_argv(argv)
     try:
         # Not cli.main(): it would turn an interrupt and a closed pipe into exits of its own.
-        with cli.make_context("meshctl", list(argv)) as context:
+        with cli.make_context("meshctl", list(argv), obj=list(argv)) as context:
             result = cli.invoke(context)
         if sys.stdout is not None:
             sys.stdout.flush()
