@@ -66,6 +66,7 @@ class Serving(Applying):
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self._waiting: dict[Key, list[int]] = {}
+        self._lows: dict[int, int] = {}  # of sessions, as their calls under way or done say
         self._attending: dict[Key, list[int]] = {}
         self._opening: dict[int, int] = {}  # index of an OPEN -> ref
         self._queued: deque[Submitted | tuple[int, str]] = deque()
@@ -110,7 +111,9 @@ class Serving(Applying):
             self._refuse(call.ref, Refusal.EVICTED)
             return
         answer = held.answers.get(call.number)
-        low = max(held.low, call.low)
+        # A late copy of a call that its client gave up is behind what later calls say: once they
+        # are in the log it has no effect, so that a passive primary must not run it either.
+        low = max(held.low, call.low, self._lows.get(call.session, 0))
         if answer is not None:
             self._answer(call.ref, answer, now)
         elif not low <= call.number < low + WINDOW:
@@ -119,6 +122,7 @@ class Serving(Applying):
             self._refuse(call.ref, Refusal.BUSY)
         else:
             self._waiting[key] = [call.ref]
+            self._lows[call.session] = low
             if self.replication is Replication.PASSIVE:
                 self._backlog.append(call)
                 self._run_backlog()
@@ -240,6 +244,7 @@ class Serving(Applying):
         elif entry.kind is Kind.EVICT:
             for session in entry.body:
                 self._evicting.pop(session, None)
+                self._lows.pop(session, None)
 
     def _evict(self) -> None:
         """Evict whom it hit, but nobody whose request is under way."""
@@ -306,6 +311,7 @@ class Serving(Applying):
         for held in (self._waiting, self._opening, self._reads, self._queued, self._backlog):
             held.clear()
         self._evicting.clear()
+        self._lows.clear()
 
     def _has_speculated(self) -> bool:
         """Whether the service has run what may never be committed (passive)."""
