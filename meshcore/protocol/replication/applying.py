@@ -203,7 +203,8 @@ class Applying(Core):
 
     def _look_at_checkpoint(self, now: float) -> None:
         """Take one if it is time, and there is something new to keep."""
-        if self._capturing or self._issued == self.checkpoint.index:
+        is_new = self._issued > self.checkpoint.index
+        if self._capturing or not is_new or self.role is Role.STOPPED:
             self._checkpoint_at = None
             return
         if self._checkpoint_at is None:
@@ -235,7 +236,7 @@ class Applying(Core):
             index, term, self.members_at(index), self.sessions.plain(), state,
             self.checkpoint.number + 1,
         )  # fmt: skip
-        keep_from = self.journal.tail(index, count_max=RETAIN, bytes_max=self.checkpoint_log_bytes)
+        keep_from = self._keep_from(index, now)
 
         # It is what is put back from now on; the log is cut only when it is on disk.
         self.checkpoint = checkpoint
@@ -250,6 +251,10 @@ class Applying(Core):
             self._look_at_checkpoint(at)
 
         self._persist(then, checkpoint=checkpoint, keep_from=keep_from)
+
+    def _keep_from(self, index: int, now: float) -> int:
+        """From where the log is kept, beside a checkpoint after `index`."""
+        return self.journal.tail(index, count_max=RETAIN, bytes_max=self.checkpoint_log_bytes)
 
     # The layers above ----------------------------------------------------------------------------
 

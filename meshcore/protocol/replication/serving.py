@@ -27,6 +27,7 @@ from meshcore.protocol.replication.sessions import WINDOW
 
 WAITING_MAX: Final = 4096  # requests under way at the primary, and as many reads
 QUEUED_MAX: Final = 1024  # requests that wait until a new primary is ready
+REFS_MAX: Final = 16  # that wait for one request
 CLIENT_CHARS_MAX: Final = 256
 
 Key = tuple[int, int]
@@ -104,7 +105,7 @@ class Serving(Applying):
         key = call.session, call.number
         waiting = self._waiting.get(key)
         if waiting is not None:
-            waiting.append(call.ref)
+            self._add_ref(waiting, call.ref)
             return
         held = self.sessions.get(call.session)
         if held is None or call.session in self._evicting:
@@ -166,7 +167,22 @@ class Serving(Applying):
         elif len(self._attending) >= WAITING_MAX:
             self._refuse(ref, Refusal.BUSY)
         else:
-            self._attending.setdefault((session, number), []).append(ref)
+            self._add_ref(self._attending.setdefault((session, number), []), ref)
+
+    def _add_ref(self, refs: list[int], ref: int) -> None:
+        """One more asks for the same request; who asked first has long asked again."""
+        if len(refs) >= REFS_MAX:
+            self._refuse(refs.pop(0), Refusal.DEMOTED)
+        refs.append(ref)
+
+    def _answer_attending(self) -> None:
+        """Those whose request had its effect in a checkpoint that was taken over."""
+        for key in list(self._attending):
+            held = self.sessions.get(key[0])
+            answer = None if held is None else held.answers.get(key[1])
+            if answer is not None:
+                for ref in self._attending.pop(key):
+                    self._emit(Answered(ref, answer))
 
     def _forget(self, ref: int) -> None:
         for table in (self._waiting, self._attending):
@@ -248,8 +264,11 @@ class Serving(Applying):
 
     def _evict(self) -> None:
         """Evict whom it hit, but nobody whose request is under way."""
+        victims = self.sessions.victims()
+        if not victims:
+            return
         busy = {session for session, _ in self._waiting}
-        found = [s for s in self.sessions.victims() if s not in busy and s not in self._evicting]
+        found = [s for s in victims if s not in busy and s not in self._evicting]
         if found:
             self._evicting.update(dict.fromkeys(found))
             self._append(Kind.EVICT, found)
