@@ -106,9 +106,10 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "jinja2": ("meshcore.web",),
     "httpx": ("meshcore.web",),
     "h11": ("meshcore.web",),
+    "distributed": ("meshcore.work",),
 }
 # Imported where it is needed, inside a function: it costs more than a short command takes.
-LATE_ONLY = ("rich", "matplotlib")
+LATE_ONLY = ("rich", "matplotlib", "distributed")
 
 PURE = ("meshcore.protocol", "meshcore.errors", "meshcore.identity")
 PURE_LIBRARY = frozenset(
