@@ -79,7 +79,7 @@ class Node:
             self.router,
             request=self.request,
             post=self._post,
-            ephemeral=self.config.ephemeral,
+            config=self.config,
             announce=self._tell_details,
             controller=self,
         )

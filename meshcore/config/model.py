@@ -182,6 +182,10 @@ class Config:
         None, "text", "scheduler of a Dask cluster (`tcp://HOST:8786`) for actions with executor ="
         ' "dask"; most nodes have no such actions', maximum=256,
     )  # fmt: skip
+    etcd: Sequence[str] = setting(
+        (), "web urls", "servers of an etcd cluster that gives leases to lead a group; left out,"
+        " a majority of its members elects",
+    )  # fmt: skip
     services: Mapping[str, Mapping[str, Any]] = setting(
         {}, "sections", "what to serve, by group: its `class` (`module:Class`), and settings of"
         " `Node.serve`"

@@ -20,8 +20,9 @@ from meshcore.sim.replicas.world import run_seed
 
 KINDS = list(Replication)
 # Of bugs that were found: a checkpoint that was being written when a primary was demoted (202);
-# disks lost before the one before was replaced, which is the world's mistake (70, 173, 658, 993).
-SEEDS = [*range(20), 70, 173, 202, 658, 993]
+# disks lost before the one before was replaced, which is the world's mistake (70, 173, 658, 993);
+# a late copy of a call that was given up, which some replicas ran and others did not (1047).
+SEEDS = [*range(20), 70, 173, 202, 658, 993, 1047]
 # With tight limits, when they were: a stopped replica stood when its lease came (24, 105, 129); a
 # member that was just added did not vote (196); a primary that woke up removed a member (108). The
 # fixes moved what these seeds do: what pins each is in tests/unit/protocol/test_replication_faults.

@@ -64,6 +64,7 @@ class Applying(Core):
         self._issued = self.applied  # entries up to there are applied, or with the shell
         self._running: deque[Running] = deque()
         self._replaying: dict[tuple[int, int], None] = {}  # requests of entries with the shell
+        self._replaying_low: dict[int, int] = {}  # what those say of their sessions
         self._run_token = 0
         self._own_from: int | None = None  # later calls were run here before they were entries
         self._ran_to = 0  # the last of those
@@ -99,6 +100,7 @@ class Applying(Core):
         self.epoch += 1
         self._running.clear()
         self._replaying.clear()
+        self._replaying_low.clear()
         self._capturing, self._captured = False, None
         self._own_from = None
         self.sessions = Sessions(self.checkpoint.sessions)
@@ -137,7 +139,7 @@ class Applying(Core):
         """Have a call run; False where that must wait for those before it."""
         body: Call = entry.body
         key = body.session, body.number
-        if key in self._replaying or not self.sessions.is_new(*key):
+        if not self._is_new(*key):
             # It had its effect before (or its session is gone): it has none now.
             if self._replaying:
                 return False
@@ -146,9 +148,13 @@ class Applying(Core):
             return True
         self._issued = entry.index
         self._replaying[key] = None
+        if body.low > self._replaying_low.get(body.session, 0):
+            self._replaying_low[body.session] = body.low
 
         def then(answer: bytes, at: float) -> None:
             del self._replaying[key]
+            if not self._replaying:
+                self._replaying_low.clear()
             if body.answer is not None and not self._is_same(answer, body.answer):
                 self._stop(f"the service answered otherwise in the replay of entry {entry.index}")
                 return
@@ -156,6 +162,18 @@ class Applying(Core):
 
         self._run(entry.index, (body.request, body.time, body.seed), then)
         return True
+
+    def _is_new(self, session: int, number: int) -> bool:
+        """Whether a request in the log has yet to have its effect.
+
+        The entries before it alone decide that, and not how many of them this replica happens to
+        have run: those that are with the shell count like those that are applied.
+        """
+        return (
+            (session, number) not in self._replaying
+            and number >= self._replaying_low.get(session, 0)
+            and self.sessions.is_new(session, number)
+        )
 
     def _apply_call(self, entry: Entry, answer: bytes, now: float) -> None:
         body: Call = entry.body
@@ -185,7 +203,8 @@ class Applying(Core):
 
     def _look_at_checkpoint(self, now: float) -> None:
         """Take one if it is time, and there is something new to keep."""
-        if self._capturing or self._issued == self.checkpoint.index:
+        is_new = self._issued > self.checkpoint.index
+        if self._capturing or not is_new or self.role is Role.STOPPED:
             self._checkpoint_at = None
             return
         if self._checkpoint_at is None:
@@ -217,7 +236,7 @@ class Applying(Core):
             index, term, self.members_at(index), self.sessions.plain(), state,
             self.checkpoint.number + 1,
         )  # fmt: skip
-        keep_from = self.journal.tail(index, count_max=RETAIN, bytes_max=self.checkpoint_log_bytes)
+        keep_from = self._keep_from(index, now)
 
         # It is what is put back from now on; the log is cut only when it is on disk.
         self.checkpoint = checkpoint
@@ -232,6 +251,10 @@ class Applying(Core):
             self._look_at_checkpoint(at)
 
         self._persist(then, checkpoint=checkpoint, keep_from=keep_from)
+
+    def _keep_from(self, index: int, now: float) -> int:
+        """From where the log is kept, beside a checkpoint after `index`."""
+        return self.journal.tail(index, count_max=RETAIN, bytes_max=self.checkpoint_log_bytes)
 
     # The layers above ----------------------------------------------------------------------------
 

@@ -114,6 +114,7 @@ class Core:
         self.journal = Journal(*before)
         self.journal.extend(kept)
         self.commit = stored.checkpoint.index
+        self._out: list[Effect] = []
         self._durable = self.journal.last  # our own log is on disk up to there
         self._members = [(stored.checkpoint.index, stored.checkpoint.members)]
         for entry in kept:
@@ -122,7 +123,7 @@ class Core:
         self._votes_unsaved = 0
         self._installing = False  # a checkpoint of the primary is being written
         self._token = 0
-        self._out: list[Effect] = []
+        self._out.clear()  # `begin` tells what there is
 
     # Effects -------------------------------------------------------------------------------------
 
@@ -160,6 +161,7 @@ class Core:
     def _note_members(self, entry: Entry) -> None:
         if entry.kind is Kind.MEMBERS and entry.index > self._members[-1][0]:
             self._members.append((entry.index, tuple(entry.body)))
+            self._emit(StateChanged())
 
     # The log and the disk ------------------------------------------------------------------------
 
@@ -168,8 +170,7 @@ class Core:
         index = self.journal.last + 1
         entry = Entry(index, self.term, kind, body)
         self.journal.append(entry)
-        if kind is Kind.MEMBERS:
-            self._note_members(entry)
+        self._note_members(entry)
         return index
 
     def _truncate(self, index: int) -> None:
@@ -181,6 +182,7 @@ class Core:
             writing.last = min(writing.last, index - 1)
         while self._members[-1][0] >= index:
             self._members.pop()
+            self._emit(StateChanged())
 
     def _persist(
         self,

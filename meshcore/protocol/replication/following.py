@@ -47,6 +47,7 @@ class Following(Voting):
             guess = self._guess(message.prev_index)
             self._reply(sender, Appended(self.term, False, guess, message.round), now)
             return
+        self._receiving.clear()  # the log has what we need
         fresh = self._take_entries(message)
         term, number = self.term, message.round
         if fresh:
@@ -138,6 +139,7 @@ class Following(Voting):
         """The checkpoint of the primary is on disk, instead of our log."""
         self._installing = False
         self._install(checkpoint, now)
+        self._answer_attending()
         self._is_ready, self._goal = False, None
         self._emit(StateChanged())
         if self.term == part.term:

@@ -103,9 +103,9 @@ class Journal:
     def first_of_term(self, index: int) -> int:
         """The first index, of those that are here, that has the term of the entry `index`."""
         term = self.term_at(index)
-        while index > self.first and self.term_at(index - 1) == term:
-            index -= 1
-        return index
+        if term is None or index < self.first:
+            return index
+        return self.first + bisect_left(self._entries, term, key=lambda entry: entry.term)
 
     def check_invariants(self) -> None:
         expected = range(self.first, self.first + len(self._entries))

@@ -27,6 +27,8 @@ IN_FLIGHT_MAX: Final = 8  # messages with entries to one replica
 BATCHES_MAX: Final = 2  # that are written and sent, and not committed
 COUNT_MAX: Final = 256  # entries in a message
 BYTES_MAX: Final = 32 * 1024  # of a message, unless one entry is larger
+AWAY: Final = 10.0  # seconds without a reply: nothing is kept for it any more
+KEPT_BYTES_MAX: Final = 64 * 1024 * 1024  # of the log, while a checkpoint is on its way
 
 
 @dataclass(slots=True)
@@ -96,6 +98,15 @@ class Leading(Serving):
         if was is not Role.FOLLOWER:
             self._emit(StateChanged())
         self._reset_election(now)
+
+    def _majority_until(self) -> float:
+        """Until when a majority is known to follow; who is alone is one."""
+        if self.members == (self.own,):
+            return float("inf")
+        return self._confirmed_at + self.timings.majority
+
+    def _has_lost_majority(self, now: float) -> bool:
+        return now >= self._majority_until()
 
     def _may_answer(self, now: float) -> bool:
         return self.leadership is Leadership.ELECTION or now < self._lease_until
@@ -176,6 +187,24 @@ class Leading(Serving):
         )
         self._send(name, Append(self.term, after, term, self.commit, self.round, held))
         return after + len(held)
+
+    def _keep_from(self, index: int, now: float) -> int:
+        """Also what follows a checkpoint that is on its way to somebody.
+
+        Or, where that takes longer than from one checkpoint to the next, its end would be the
+        beginning of another one, and so on for as long as there is load. It is bounded: then
+        somebody as slow as that begins anew.
+        """
+        keep_from = super()._keep_from(index, now)
+        under_way = [
+            peer.sending.checkpoint.index
+            for peer in self.peers.values()
+            if peer.sending is not None and now < peer.heard_at + AWAY
+        ]
+        if not under_way:
+            return keep_from
+        bounded = self.journal.tail(index, count_max=index, bytes_max=KEPT_BYTES_MAX)
+        return min(keep_from, max(bounded, min(under_way) + 1))
 
     # Replies -------------------------------------------------------------------------------------
 

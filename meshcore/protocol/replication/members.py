@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from meshcore.protocol.replication import quorum
 from meshcore.protocol.replication.core import Leadership, Role
+from meshcore.protocol.replication.effects import StateChanged
 from meshcore.protocol.replication.leading import Leading
 from meshcore.protocol.replication.messages import Lead
 from meshcore.protocol.replication.records import Kind, node_of
@@ -50,7 +51,8 @@ class Membership(Leading):
     def _step_aside(self, now: float) -> None:
         self._aside = True
         if self.role is Role.PRIMARY:
-            able = [name for name in self.others() if name in self._present or not self._present]
+            others = self.others()
+            able = [name for name in others if name in self._present] or others
             if able:
                 self._hand_over(max(able, key=lambda name: (self._match_of(name), name)), now)
 
@@ -94,6 +96,7 @@ class Membership(Leading):
         outside = [name for name in self._present if name not in self.members and name != self.own]
         for learner in [name for name in self.learners if name not in outside]:
             del self.learners[learner], self.peers[learner]
+            self._emit(StateChanged())
         if len(self.members) < self.size:
             self._take_in(outside, now)
         else:
@@ -107,6 +110,7 @@ class Membership(Leading):
                 return
         if not self.learners and outside:
             self.learners[outside[0]] = None
+            self._emit(StateChanged())
             self.peers[outside[0]] = self._new_progress(now)
 
     def _replace_one(self, outside: list[str], now: float) -> None:

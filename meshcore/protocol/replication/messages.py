@@ -69,9 +69,9 @@ class Part:
     index: int  # of the checkpoint
     index_term: int
     members: tuple[str, ...]
-    sessions: list[Any]  # with the first part; empty in the others
+    sessions: list[Any]  # of the table, as many as this part holds
     number: int
-    offset: int  # bytes
+    offset: int  # sessions and bytes in the parts before
     data: bytes
     last: bool
     initial: bool  # there is no state: as after `init`

@@ -118,7 +118,7 @@ class Replica(Following):
 
     def on_message(self, sender: str, message: Message, now: float) -> list[Effect]:
         """What another replica of this group says."""
-        if self.role is not Role.STOPPED:
+        if self.role is not Role.STOPPED and sender != self.own:
             self._on[type(message)](sender, message, now)
             self._look(now)
         return self._take()
@@ -157,7 +157,7 @@ class Replica(Following):
         if self.role is Role.STOPPED:
             return self._take()
         if self.role is Role.PRIMARY:
-            if now >= self._confirmed_at + self.timings.majority or not self._may_answer(now):
+            if self._has_lost_majority(now) or not self._may_answer(now):
                 self._step_down(now)
             else:
                 self._look_at_hand_over(now)
@@ -177,7 +177,7 @@ class Replica(Following):
             return None
         at = self._election_at
         if self.role is Role.PRIMARY:
-            at = min(self._beat_at, self._confirmed_at + self.timings.majority)
+            at = min(self._beat_at, self._majority_until())
             if self._handing_over:
                 at = min(at, self._hand_over_until)
             if self.leadership is Leadership.LEASE:
@@ -312,16 +312,16 @@ class Replica(Following):
         if self.role is Role.STANDING:
             return "candidate"
         if self.role is Role.FOLLOWER and not self.is_member:
-            return "spare" if self._goal is None else "learner"
+            return "spare" if self.primary is None else "learner"
         return str(self.role.value)
 
     def _state_name(self) -> str:
         if self.role is Role.STOPPED:
             return "stopped"
-        if self._installing or self._receiving.offset:
-            return "checkpoint"
         if self.role is Role.PRIMARY:
             return "ready" if self.ready else "replay"
+        if self._installing or self._receiving.offset:
+            return "checkpoint"
         if self._is_ready:
             return "ready"
         return "joining" if self._goal is None else "replay"

@@ -27,6 +27,7 @@ from meshcore.protocol.replication.sessions import WINDOW
 
 WAITING_MAX: Final = 4096  # requests under way at the primary, and as many reads
 QUEUED_MAX: Final = 1024  # requests that wait until a new primary is ready
+REFS_MAX: Final = 16  # that wait for one request
 CLIENT_CHARS_MAX: Final = 256
 
 Key = tuple[int, int]
@@ -66,6 +67,7 @@ class Serving(Applying):
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self._waiting: dict[Key, list[int]] = {}
+        self._lows: dict[int, int] = {}  # of sessions, as their calls under way or done say
         self._attending: dict[Key, list[int]] = {}
         self._opening: dict[int, int] = {}  # index of an OPEN -> ref
         self._queued: deque[Submitted | tuple[int, str]] = deque()
@@ -103,14 +105,16 @@ class Serving(Applying):
         key = call.session, call.number
         waiting = self._waiting.get(key)
         if waiting is not None:
-            waiting.append(call.ref)
+            self._add_ref(waiting, call.ref)
             return
         held = self.sessions.get(call.session)
         if held is None or call.session in self._evicting:
             self._refuse(call.ref, Refusal.EVICTED)
             return
         answer = held.answers.get(call.number)
-        low = max(held.low, call.low)
+        # A late copy of a call that its client gave up is behind what later calls say: once they
+        # are in the log it has no effect, so that a passive primary must not run it either.
+        low = max(held.low, call.low, self._lows.get(call.session, 0))
         if answer is not None:
             self._answer(call.ref, answer, now)
         elif not low <= call.number < low + WINDOW:
@@ -119,6 +123,7 @@ class Serving(Applying):
             self._refuse(call.ref, Refusal.BUSY)
         else:
             self._waiting[key] = [call.ref]
+            self._lows[call.session] = low
             if self.replication is Replication.PASSIVE:
                 self._backlog.append(call)
                 self._run_backlog()
@@ -162,7 +167,22 @@ class Serving(Applying):
         elif len(self._attending) >= WAITING_MAX:
             self._refuse(ref, Refusal.BUSY)
         else:
-            self._attending.setdefault((session, number), []).append(ref)
+            self._add_ref(self._attending.setdefault((session, number), []), ref)
+
+    def _add_ref(self, refs: list[int], ref: int) -> None:
+        """One more asks for the same request; who asked first has long asked again."""
+        if len(refs) >= REFS_MAX:
+            self._refuse(refs.pop(0), Refusal.DEMOTED)
+        refs.append(ref)
+
+    def _answer_attending(self) -> None:
+        """Those whose request had its effect in a checkpoint that was taken over."""
+        for key in list(self._attending):
+            held = self.sessions.get(key[0])
+            answer = None if held is None else held.answers.get(key[1])
+            if answer is not None:
+                for ref in self._attending.pop(key):
+                    self._emit(Answered(ref, answer))
 
     def _forget(self, ref: int) -> None:
         for table in (self._waiting, self._attending):
@@ -240,11 +260,15 @@ class Serving(Applying):
         elif entry.kind is Kind.EVICT:
             for session in entry.body:
                 self._evicting.pop(session, None)
+                self._lows.pop(session, None)
 
     def _evict(self) -> None:
         """Evict whom it hit, but nobody whose request is under way."""
+        victims = self.sessions.victims()
+        if not victims:
+            return
         busy = {session for session, _ in self._waiting}
-        found = [s for s in self.sessions.victims() if s not in busy and s not in self._evicting]
+        found = [s for s in victims if s not in busy and s not in self._evicting]
         if found:
             self._evicting.update(dict.fromkeys(found))
             self._append(Kind.EVICT, found)
@@ -306,6 +330,7 @@ class Serving(Applying):
         for held in (self._waiting, self._opening, self._reads, self._queued, self._backlog):
             held.clear()
         self._evicting.clear()
+        self._lows.clear()
 
     def _has_speculated(self) -> bool:
         """Whether the service has run what may never be committed (passive)."""

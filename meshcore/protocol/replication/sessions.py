@@ -10,9 +10,12 @@ Source: Ongaro (2014), section 6.3.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, Final
 
 WINDOW: Final = 64  # requests of a session that may be open
+SESSION_BYTES: Final = 320  # what a session takes beside its answers, for bounds
+ANSWER_BYTES: Final = 16
 SESSIONS_MAX: Final = 4096  # beyond it the least recently used are evicted
 
 
@@ -61,7 +64,8 @@ class Sessions:
 
     def record(self, session: int, number: int, low: int, answer: bytes, index: int) -> None:
         """A request has had its effect, in the entry `index`."""
-        held = self._open[session]
+        held = self._open.pop(session)
+        self._open[session] = held  # the least recently used are first
         held.used = index
         held.answers[number] = answer
         if low > held.low:
@@ -70,9 +74,13 @@ class Sessions:
                 del held.answers[old]
 
     def victims(self) -> list[int]:
-        """The sessions to evict, where there are too many."""
+        """The sessions to evict, least recently used first, where there are too many."""
         spare = len(self._open) - SESSIONS_MAX
         if spare <= 0:
             return []
-        by_use = sorted(self._open, key=lambda number: self._open[number].used)
-        return by_use[:spare]
+        return list(islice(self._open, spare))
+
+
+def plain_size(session: list[Any]) -> int:
+    """About how many bytes a session of the plain table takes."""
+    return SESSION_BYTES + sum(ANSWER_BYTES + len(answer) for _, answer in session[4])

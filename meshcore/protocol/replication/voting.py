@@ -58,17 +58,19 @@ class Voting(Membership):
             self._emit(StateChanged())
 
     def _on_lost(self, replica: str, now: float) -> None:
+        if replica not in self.members:
+            return
         self._lost[replica] = None
         if replica == self.primary and self.role is Role.FOLLOWER:
             self._election_at = min(self._election_at, now + self.rng.uniform(0.0, HURRY))
 
     def _on_election_time(self, now: float) -> None:
         self._reset_election(now)
-        if not self.is_member or self._aside:
-            return
         if self.primary is not None:
             self.primary = None
             self._emit(StateChanged())
+        if not self.is_member or self._aside:
+            return
         if self.leadership is Leadership.LEASE:
             if not self._wants_lease and self.role is Role.FOLLOWER:
                 self._wants_lease = True
@@ -179,6 +181,7 @@ class Voting(Membership):
     def _observe(self, term: int, now: float) -> None:
         """There is a newer term: follow in it."""
         self._set_term(term, now)
+        self._emit(StateChanged())
         self._step_down(now)
         self._persist(vote=True)
 

@@ -78,7 +78,8 @@ class Client:
         )
         world.calls.append(called)
         pending = self._open[self._number] = Pending(self._number, called)
-        world.after(GIVE_UP, self._give_up, pending)
+        # Now and then at once: then a copy that is on its way comes after later calls.
+        world.after(GIVE_UP if rng.random() < 0.95 else 0.01, self._give_up, pending)
         self._try(pending)
 
     def _give_up(self, pending: Pending) -> None:
@@ -103,30 +104,41 @@ class Client:
             target = world.rng.choice(sorted(world.hosts))
         delay = world.network.delay()
         if delay is not None and world.network.passes(self.name, target):
-            world.after(delay, self._arrive, target, pending, pending.attempt, attend)
+            # What `low` says is of now: a copy that comes late says what is no longer so.
+            sent = pending, pending.attempt, self.session, self.low
+            world.after(delay, self._arrive, target, attend, *sent)
 
     def _again(self, pending: Pending, attempt: int) -> None:
         if pending.attempt == attempt:
             self._target = None
             self._try(pending)
 
-    def _arrive(self, target: str, pending: Pending, attempt: int, attend: bool) -> None:
+    def _arrive(
+        self,
+        target: str,
+        attend: bool,
+        pending: Pending,
+        attempt: int,
+        session: int | None,
+        low: int,
+    ) -> None:
+        """It arrives, also where the client has given the call up meanwhile."""
         host = self.world.hosts[target]
-        if not host.up or self._open.get(pending.number) is not pending:
+        if not host.up:
             return
         ref = self.world.new_ref(self, pending, attempt)
         called = pending.called
         if called is None:
             host.feed(host.machine.open, ref, self.name)
             return
-        if self.session is None:
+        if session is None:
             return
         if attend and called.operation != READ:
-            host.feed(_with(host.machine.attend, session=self.session, number=pending.number), ref)
+            host.feed(_with(host.machine.attend, session=session, number=pending.number), ref)
             return
         submit = _with(
             host.machine.submit,
-            session=self.session, number=pending.number, low=self.low,
+            session=session, number=pending.number, low=low,
             request=request(called.id, called.operation, called.argument),
             unix_time=1e9 + self.world.now, read_only=called.operation == READ,
         )  # fmt: skip
