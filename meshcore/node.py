@@ -167,6 +167,7 @@ class Node:
             node_id=self.node_id,
             spool=self._spool,
             clock=driver.now,
+            dask=self.config.dask,
         )
         self._serving.connect(self._executor)
         driver.connect(self._serving, self._calls)

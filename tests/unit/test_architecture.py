@@ -108,9 +108,10 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "h11": ("meshcore.web",),
     "etcd3gw": ("meshcore.leases",),
     "requests": ("meshcore.leases",),
+    "distributed": ("meshcore.work",),
 }
 # Imported where it is needed, inside a function: it costs more than a short command takes.
-LATE_ONLY = ("rich", "matplotlib", "etcd3gw", "requests")
+LATE_ONLY = ("rich", "matplotlib", "etcd3gw", "requests", "distributed")
 
 PURE = ("meshcore.protocol", "meshcore.errors", "meshcore.identity")
 PURE_LIBRARY = frozenset(
