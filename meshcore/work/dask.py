@@ -6,8 +6,8 @@ as it carries any, so modules that the workers can import go by name, and script
 of a generator come through a queue of the cluster, at most AHEAD of them before they are taken.
 
 Contract: as of the other runners (see `job.Host`). A cancel sets an event that the task watches,
-and the action's context is told. What does not end within 1 s is given up: Dask forgets the task, its slot
-here is free, the function may run on there, as a thread does. Dask would start a task again whose
+and the action's context is told. What does not end within 1 s is given up: Dask forgets the task,
+its slot here is free, the function may run on there, as a thread does. Dask would start a task again whose
 worker died; the task refuses that, for it may have had effects.
 
 Complications: Dask's client lives on a loop in a thread of its own, so what is said to it is a
