@@ -15,7 +15,7 @@ from typing import Any, Final
 from meshcore.protocol.replication import quorum
 from meshcore.protocol.replication.core import Leadership, Role
 from meshcore.protocol.replication.effects import StateChanged
-from meshcore.protocol.replication.leading import Leading
+from meshcore.protocol.replication.leading import AWAY, Leading
 from meshcore.protocol.replication.messages import Lead
 from meshcore.protocol.replication.records import Kind, node_of
 
@@ -30,6 +30,7 @@ class Membership(Leading):
         self._target: str | None = None  # who is to lead
         self._hand_over_until = 0.0
         self._told_to_lead = False
+        self._tried: dict[str, None] = {}  # who did not answer as a learner
         self._aside = False  # does not stand: its service hangs
 
     # Hand-over -----------------------------------------------------------------------------------
@@ -95,23 +96,42 @@ class Membership(Leading):
         self._note_absence(now)
         outside = [name for name in self._present if name not in self.members and name != self.own]
         for learner in [name for name in self.learners if name not in outside]:
-            del self.learners[learner], self.peers[learner]
-            self._emit(StateChanged())
+            self._dismiss(learner)
         if len(self.members) < self.size:
             self._take_in(outside, now)
         else:
             self._replace_one(outside, now)
 
     def _take_in(self, outside: list[str], now: float) -> None:
-        for learner in self.learners:
-            if self.peers[learner].match + NEARLY >= self.journal.last:
+        for learner in list(self.learners):
+            if self._is_fit(learner, now):
                 del self.learners[learner]
                 self._change((*self.members, learner), now)
                 return
+            if now >= self.peers[learner].heard_at + AWAY:
+                self._dismiss(learner)
+                self._tried[learner] = None
+        fresh = [name for name in outside if name not in self._tried]
+        if not fresh:
+            self._tried.clear()  # they may be able to by now
         if not self.learners and outside:
-            self.learners[outside[0]] = None
+            learner = (fresh or outside)[0]
+            self.learners[learner] = None
+            self.peers[learner] = self._new_progress(now)
             self._emit(StateChanged())
-            self.peers[outside[0]] = self._new_progress(now)
+
+    def _is_fit(self, learner: str, now: float) -> bool:
+        """Whether it can be a member: it answers, and has nearly all on its disk.
+
+        Also where the log is short: a member that never answers is worse than none.
+        """
+        peer = self.peers[learner]
+        answers = peer.match > 0 and now < peer.heard_at + self.timings.majority
+        return answers and peer.match + NEARLY >= self.journal.last
+
+    def _dismiss(self, learner: str) -> None:
+        del self.learners[learner], self.peers[learner]
+        self._emit(StateChanged())
 
     def _replace_one(self, outside: list[str], now: float) -> None:
         nodes = {node_of(name) for name in outside}
