@@ -57,8 +57,7 @@ class Node:
         self.config = config or Config()
         self.node_id = self.config.node_id
         self._registry = Registry()
-        self._listen: list[str] = list(self.config.listen)
-        self._peers: list[str] = list(self.config.peers)
+        self._listen, self._peers = list(self.config.listen), list(self.config.peers)
         self.endpoints: list[str] = []
         self._background = Background()
         self._driver: Driver | None = None

@@ -125,8 +125,9 @@ def action(function: Any = None, /, **options: Any) -> Any:
             `(payload, context)` or `(payload)`.
         **options: `payload` ("value", "bytes", "file" or "stream": the form in which it takes its
             payload), `executor` ("loop", "thread", "process", "dask"), `eager`, `on_restart`
-            ("lost" or "rerun"), `concurrency` (how many run at once on this node), `description` (default:
-            the first line of its docstring), `tags`, `author`, `name` (default: the function's).
+            ("lost" or "rerun"), `concurrency` (how many run at once on this node), `description`
+            (default: the first line of its docstring), `tags`, `author`, `name` (default: the
+            function's).
 
     Raises:
         TypeError: an unknown option, or not a function.

@@ -6,9 +6,9 @@ as it carries any, so modules that the workers can import go by name, and script
 of a generator come through a queue of the cluster, at most AHEAD of them before they are taken.
 
 Contract: as of the other runners (see `job.Host`). A cancel sets an event that the task watches,
-and the action's context is told. What does not end within 1 s is given up: Dask forgets the task, its slot
-here is free, the function may run on there, as a thread does. Dask would start a task again whose
-worker died; the task refuses that, for it may have had effects.
+and the action's context is told. What does not end within 1 s is given up: Dask forgets the task,
+its slot here is free, the function may run on there, as a thread does. Dask would start a task
+again whose worker died; the task refuses that, for it may have had effects.
 
 Complications: Dask's client lives on a loop in a thread of its own, so what is said to it is a
 coroutine over there (`_there`); nothing of Dask runs on the node's loop.
@@ -102,8 +102,6 @@ class DaskRunner:
             self._host.release()
 
     async def _converse(self, job: Job, flight: _Flight, client: Any) -> None:
-        from distributed import Queue
-
         kind, body = pack_value(self._host.argument(job))
         job.begun, flight.client = True, client
         streams = job.spec.kind is Kind.GENERATOR
@@ -111,7 +109,7 @@ class DaskRunner:
         try:
             flight.future = await self._there(client, self._submit(job, flight, kind, bytes(body)))
             if streams:
-                queue = Queue(flight.name, client=client, maxsize=AHEAD)
+                queue = await self._there(client, _queue_of(flight))
                 await self._take_values(job, flight, queue)
             last = await self._there(client, _result_of(flight.future))
         finally:
@@ -149,7 +147,7 @@ class DaskRunner:
         )
 
     async def _take_values(self, job: Job, flight: _Flight, queue: Any) -> None:
-        while True:
+        while not job.settled:  # else nobody takes values; the task ends by its context
             ended = flight.future.done()  # asked first: a value may come before the end
             frame = await self._there(flight.client, _next_of(queue, 0.01 if ended else LOOK))
             if frame is None:
@@ -221,6 +219,12 @@ def _client_of(address: str | None) -> Any:
 
 async def _result_of(future: Any) -> Any:
     return await future
+
+
+async def _queue_of(flight: _Flight) -> Any:
+    from distributed import Queue
+
+    return Queue(flight.name, client=flight.client, maxsize=AHEAD)  # elsewhere it would block
 
 
 async def _next_of(queue: Any, timeout: float) -> Any:
