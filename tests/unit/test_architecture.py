@@ -62,6 +62,7 @@ MAY_IMPORT: dict[str, str] = {
     "meshcore.announcing": "config host runtime work",
     "meshcore.catalogue": "errors config paths protocol.* runtime storage work flows router"
     " connectivity",
+    "meshcore.fencing": "errors paths",
     "meshcore.owner": "errors protocol.* router",
     "meshcore.leases": "errors",
     "meshcore.services": "errors identity config paths payload message protocol.* runtime storage"
@@ -73,7 +74,7 @@ MAY_IMPORT: dict[str, str] = {
     "meshcore.controller": "errors identity urls config payload message protocol.* runtime work"
     " router connectivity mastership responses node selectors services",
     "meshcore": "errors config payload message responses node node_info events router"
-    " controller services protocol.view work catalogue flows selectors",
+    " controller services protocol.view work catalogue flows selectors fencing",
     "meshcore.__main__": "cli",
     "meshcore.cli": "meshcore errors identity urls paths config payload",
     "meshcore.web": "meshcore errors identity urls paths config payload catalogue flows"
