@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from meshcore.errors import Code, ConfigError
@@ -105,12 +105,13 @@ class DaskRunner:
         kind, body = pack_value(self._host.argument(job))
         job.begun, flight.client = True, client
         streams = job.spec.kind is Kind.GENERATOR
-        queue = None
+        queue, taken = None, 0
         try:
-            flight.future = await self._there(client, self._submit(job, flight, kind, bytes(body)))
             if streams:
-                queue = await self._there(client, _queue_of(flight))
-                await self._take_values(job, flight, queue)
+                queue = await self._in_thread(_queue_of, flight)
+            flight.future = await self._there(client, self._submit(job, flight, kind, bytes(body)))
+            if queue is not None:
+                taken = await self._take_values(job, flight, queue)
             last = await self._there(client, _result_of(flight.future))
         finally:
             if queue is not None:
@@ -120,8 +121,10 @@ class DaskRunner:
             self._host.result(job, unpack_value(*fields))
         elif what == "failure":
             self._host.failed(job, Failure(Code(fields[0]), *fields[1:]))
-        else:
+        elif fields == [taken] or job.settled:
             self._host.exhausted(job)
+        else:
+            raise _ClusterError(f"Dask at {self._address} lost values: {taken} of {fields} came")
         await self._there(client, _tidy(flight))
 
     async def _submit(self, job: Job, flight: _Flight, kind: int, body: bytes) -> Any:
@@ -146,18 +149,22 @@ class DaskRunner:
             retries=0,
         )
 
-    async def _take_values(self, job: Job, flight: _Flight, queue: Any) -> None:
+    async def _take_values(self, job: Job, flight: _Flight, queue: Any) -> int:
+        """Give the values on as they come; how many there were."""
+        taken = 0
         while not job.settled:  # else nobody takes values; the task ends by its context
             ended = flight.future.done()  # asked first: a value may come before the end
             frame = await self._there(flight.client, _next_of(queue, 0.01 if ended else LOOK))
             if frame is None:
                 if ended:
-                    return
+                    break
                 continue
             if frame[0] == "last":
-                return
+                break
+            taken += 1
             if not self._host.item(job, unpack_value(*frame[1:])):
                 await self._host.writable(job)
+        return taken
 
     async def _call_off(self, flight: _Flight) -> None:
         if flight.future is not None:
@@ -177,6 +184,12 @@ class DaskRunner:
                 self._client = await asyncio.to_thread(_client_of, self._address)
             return self._client
 
+    async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return await asyncio.to_thread(function, *args)
+        except Exception as error:
+            raise self._cluster_error(error) from error
+
     async def _there(self, client: Any, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """The result of a coroutine on Dask's own loop; _ClusterError where Dask fails."""
         loop = client.loop.asyncio_loop
@@ -185,9 +198,10 @@ class DaskRunner:
         except Exception as error:
             if isinstance(error, TypeError):
                 raise  # a function that cannot be carried there
-            raise _ClusterError(
-                f"Dask at {self._address}: {type(error).__name__}: {str(error)[:500]}"
-            ) from error
+            raise self._cluster_error(error) from error
+
+    def _cluster_error(self, error: Exception) -> _ClusterError:
+        return _ClusterError(f"Dask at {self._address}: {type(error).__name__}: {str(error)[:500]}")
 
 
 class _ClusterError(Exception):
@@ -214,17 +228,18 @@ def _client_of(address: str | None) -> Any:
         raise ConfigError(f"dask = {address!r} is no address of a scheduler: {error}") from error
 
 
+def _queue_of(flight: _Flight) -> Any:
+    """Make the queue; returns when the scheduler has it, so it is there before the task is."""
+    from distributed import Queue
+
+    return Queue(flight.name, client=flight.client, maxsize=AHEAD)
+
+
 # What runs on Dask's loop
 
 
 async def _result_of(future: Any) -> Any:
     return await future
-
-
-async def _queue_of(flight: _Flight) -> Any:
-    from distributed import Queue
-
-    return Queue(flight.name, client=flight.client, maxsize=AHEAD)  # elsewhere it would block
 
 
 async def _next_of(queue: Any, timeout: float) -> Any:

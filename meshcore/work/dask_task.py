@@ -1,8 +1,9 @@
 """What a task of a Dask cluster does: runs one action, watched by an event that cancels it.
 
 A worker of the cluster needs meshcore (its version must be the node's) and what the action imports.
-What comes back is the frames of `pipe`: ["value", …], ["end"] or ["failure", …] as the task's
-result; values of a generator before that as ["item", …] in a queue, closed by ["last"].
+What comes back is the frames of `pipe`: ["value", …], ["end", how many values there were] or
+["failure", …] as the task's result; values of a generator before that as ["item", …] in a queue,
+closed by ["last"].
 """
 
 from __future__ import annotations
@@ -64,8 +65,7 @@ def perform(
         value = unpack_value(*argument)
         called = function(value, context) if wants_context else function(value)
         if hasattr(called, "send"):
-            _pull(name, called, context, client)
-            return ["end"]
+            return ["end", _pull(name, called, context, client)]
         kind, body = pack_value(called)
         return ["value", kind, bytes(body)]
     except BaseException as error:  # whatever an action raises is its outcome
@@ -75,7 +75,7 @@ def perform(
         ended.set()
 
 
-def _pull(name: str, generator: Any, context: Any, client: Any) -> None:
+def _pull(name: str, generator: Any, context: Any, client: Any) -> int:
     from distributed import Queue
 
     queue = Queue(name, client=client, maxsize=AHEAD)
@@ -89,12 +89,16 @@ def _pull(name: str, generator: Any, context: Any, client: Any) -> None:
             return True
         return False
 
+    given = 0
     try:
         for value in generator:
             kind, body = pack_value(value)
             if not give("item", kind, bytes(body)):
-                return
-        give("last")
+                break
+            given += 1
+        else:
+            give("last")
+        return given
     finally:
         generator.close()
         queue.close()

@@ -111,6 +111,9 @@ def test_a_generator_streams_and_its_failure_comes_after_its_values(address):
             directive = b.add(actions.count, executor="dask")
             assert await b.values(directive, 100) == [*range(100), NO_VALUE]
             assert await b.values(directive, 0) == [NO_VALUE]
+            refs = [b.start(directive, 3) for _ in range(40)]  # over before they are looked at
+            await b.outlet.end_of(*refs)
+            assert [b.outlet.values[ref] for ref in refs] == [[0, 1, 2, NO_VALUE]] * 40
             ref = b.start(b.add(mixed, executor="dask"))
             await b.outlet.end_of(ref)
             assert b.outlet.values[ref] == [b"\0" * 10, {"text": "ä"}]
