@@ -32,6 +32,7 @@ from meshcore.protocol.replication.sessions import WINDOW
 from meshcore.services.calling import Request
 from meshcore.services.directory import Offer
 from meshcore.services.outcome import encode_request, outcome_of
+from meshcore.services.replicated.hedging import FLAGS, first_of
 
 SUBMIT = "mesh:submit"
 SESSION = "mesh:session"
@@ -91,6 +92,8 @@ class ReplicatedClient:
         self._primary: str | None = None
         self._suspects: dict[str, float] = {}
         self._turn = 0
+        self._known: Sequence[Offer] | None = None  # what the next was found out of
+        self._attending: list[str] = []  # members of an active group
 
     async def call(
         self, method: str, args: Any, kwargs: dict[str, Any], *, timeout: float, read_only: bool
@@ -156,9 +159,7 @@ class ReplicatedClient:
                 await self._refresh()
             else:
                 try:
-                    reply = await self._request(
-                        node, directive, payload(), timeout=min(left, patience)
-                    )
+                    reply = await self._send(node, directive, payload(), min(left, patience))
                 except DeadlineExceededError as error:
                     last = f"{node} does not answer"
                     if error.may_have_run:
@@ -186,6 +187,18 @@ class ReplicatedClient:
                         continue  # it knows who leads
             await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
             pause = min(pause * 2, PAUSE_MAX)
+
+    async def _send(self, node: str, directive: str, payload: list[Any], timeout: float) -> Any:
+        """One attempt; in an active group the first answer of two counts."""
+        offers = self._offers()
+        if offers is not self._known:
+            self._known = offers
+            active = [o.node for o in offers if o.replication == "active" and o.is_member]
+            self._attending = active if len(active) > 1 else []
+        if directive is SUBMIT and self._attending and not payload[FLAGS]:
+            other = next(one for one in self._attending if one != node)
+            return await first_of(self._request, node, other, directive, payload, timeout=timeout)
+        return await self._request(node, directive, payload, timeout=timeout)
 
     def _timed_out(self, last: str, asked: list[str]) -> RPCError:
         text = f"{self.group}: no answer in time" + (f"; {last}" if last else "")
