@@ -39,14 +39,15 @@ class EtcdGrant:
 
         def create(client: Any) -> int | None:
             held = _lease(client, lease.id)
-            created = client.create(self._key, self._owner, lease=held)
+            client.create(self._key, self._owner, lease=held)
             found = client.get(self._key, metadata=True)
             if not found:
                 return None
             _, about = found[0]
             ours = int(about.get("lease", 0)) == int(lease.id)
-            # A create that was answered by an error may have been done.
-            return int(about["create_revision"]) if created or ours else None
+            # What the create said does not count: one that was answered by an error may have been
+            # done, and a key that was created may have ended with its lease and be another's now.
+            return int(about["create_revision"]) if ours else None
 
         term = self._ask(create)
         if term is None:

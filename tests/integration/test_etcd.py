@@ -94,6 +94,32 @@ def test_one_has_the_lease_and_later_ones_have_greater_terms(etcd: Server) -> No
     two.close()
 
 
+def test_a_lease_that_ended_while_we_stood_still_is_not_taken_for_ours(
+    etcd: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two leaders with one term would be the end of the log."""
+    slow = EtcdGrant([etcd.url], key="still", owner="slow")
+    other = EtcdGrant([etcd.url], key="still", owner="other")
+    client: Any = slow._clients[0]
+    create, terms = client.create, []
+
+    def create_and_stand_still(*args: Any, **kwargs: Any) -> Any:
+        created = create(*args, **kwargs)
+        client.delete("still")  # as if the lease had ended
+        terms.append(other.acquire())
+        return created
+
+    monkeypatch.setattr(client, "create", create_and_stand_still)
+    try:
+        assert slow.acquire() is None
+        assert terms[0] is not None
+        assert other.renew()
+    finally:
+        for grant in (slow, other):
+            grant.release()
+            grant.close()
+
+
 def test_servers_are_asked_in_turn_and_named_where_none_answers(etcd: Server) -> None:
     dead = f"http://127.0.0.1:{free_ports(1)[0]}"
     grant = EtcdGrant([dead, etcd.url], key="k", owner="a")

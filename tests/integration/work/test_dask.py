@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from meshcore.errors import Code
+from meshcore.errors import ActionError, Code
 from meshcore.work.job import NO_VALUE
+from tests.integration import nodes
+from tests.integration.nodes import pair
 from tests.integration.work import process_actions as actions
 from tests.unit.work.fakes import bench, eventually
 
@@ -205,3 +207,21 @@ def test_without_a_cluster_the_error_says_what_is_missing():
             assert "no address of a scheduler" in message
 
     run(scenario)
+
+
+def test_callers_of_a_node_get_what_its_cluster_works_out(address):
+    async def scenario():
+        async with pair(dask=address) as (oscar, alpha):
+            alpha.action("far:double", executor="dask")(actions.double)
+            alpha.action("far:count", executor="dask")(actions.count)
+            alpha.action("far:fail", executor="dask")(actions.fail)
+            assert await oscar.call("alpha", "far:double", 21) == 42
+            async with oscar.stream("alpha", "far:count", 30) as responses:
+                values = [m.payload.value async for m in responses if not m.header.eof]
+            assert values == [*range(30)]
+            with pytest.raises(ActionError) as caught:
+                await oscar.call("alpha", "far:fail", "boom")
+            assert caught.value.remote_type == "ValueError"
+            assert "in fail" in caught.value.remote_traceback
+
+    nodes.run(scenario)
