@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         WorkCancelledError,
     )
     from meshcore.events import Change, LinkEvent, MasterEvent, Overflow, StatusEvent
+    from meshcore.fencing import Fence, fenced
     from meshcore.flows import Flow, FlowError, flow_from
     from meshcore.message import Header, Message
     from meshcore.node import Node
@@ -63,6 +64,7 @@ __all__ = [  # noqa: RUF022 (by what they are for)
     "Config",
     "Context",
     "Controller",
+    "Fence",
     "Flow",
     "Group",
     "GroupResult",
@@ -83,6 +85,7 @@ __all__ = [  # noqa: RUF022 (by what they are for)
     "Timings",
     "__version__",
     "action",
+    "fenced",
     "flow_from",
     "selector",
     "service",
@@ -120,6 +123,7 @@ _MODULES = {
     "Config": "meshcore.config",
     "Context": "meshcore.work.context",
     "Controller": "meshcore.controller",
+    "Fence": "meshcore.fencing",
     "Flow": "meshcore.flows",
     "Header": "meshcore.message",
     "Link": "meshcore.router",
@@ -133,6 +137,7 @@ _MODULES = {
     "Selector": "meshcore.selectors",
     "Timings": "meshcore.config",
     "action": "meshcore.work.actions",
+    "fenced": "meshcore.fencing",
     "flow_from": "meshcore.flows",
     "selector": "meshcore.selectors",
     "Change": "meshcore.events",

@@ -57,8 +57,7 @@ class Node:
         self.config = config or Config()
         self.node_id = self.config.node_id
         self._registry = Registry()
-        self._listen: list[str] = list(self.config.listen)
-        self._peers: list[str] = list(self.config.peers)
+        self._listen, self._peers = list(self.config.listen), list(self.config.peers)
         self.endpoints: list[str] = []
         self._background = Background()
         self._driver: Driver | None = None
@@ -79,7 +78,7 @@ class Node:
             self.router,
             request=self.request,
             post=self._post,
-            ephemeral=self.config.ephemeral,
+            config=self.config,
             announce=self._tell_details,
             controller=self,
         )
@@ -167,6 +166,7 @@ class Node:
             node_id=self.node_id,
             spool=self._spool,
             clock=driver.now,
+            dask=self.config.dask,
         )
         self._serving.connect(self._executor)
         driver.connect(self._serving, self._calls)

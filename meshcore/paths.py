@@ -39,6 +39,12 @@ def state_dir(node_id: str) -> Path:
     return Path(base) / check_node_id(node_id)
 
 
+def console_history() -> Path:
+    """Where `meshctl console` keeps what was typed; it is not made here."""
+    base = platformdirs.user_state_dir(_APPLICATION, appauthor=False)
+    return Path(base) / "console_history"
+
+
 def runtime_dir() -> Path:
     """The directory of this user's local sockets, made 0700 where it was missing.
 

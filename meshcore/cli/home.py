@@ -27,7 +27,7 @@ FILE_NAME = "meshcore.toml"
 _ID_FILE = "node_id"
 _NAMELESS = "default"
 _DEFAULT_LISTEN = "127.0.0.1"
-_OWN_RULE = "default of meshctl run"
+OWN_RULE = "default of meshctl run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def resolve(
     if data_dir is None:
         named = first.sources()["node_id"] != "default"
         data_dir = state_dir(first.node_id if named else _NAMELESS)
-        completed["data_dir"] = _OWN_RULE
+        completed["data_dir"] = OWN_RULE
     if file is None and (data_dir / FILE_NAME).exists():
         file = data_dir / FILE_NAME
     said["data_dir"] = data_dir
@@ -95,7 +95,7 @@ def resolve(
         completed["node_id"] = str(data_dir / _ID_FILE)
     if sources["listen"] == sources["peers"] == "default":
         said["listen"] = [str(parse_url(_DEFAULT_LISTEN))]
-        completed["listen"] = _OWN_RULE
+        completed["listen"] = OWN_RULE
     config = Config.load(file, env=env, overrides=said)
     return Home(config, {**config.sources(), **completed}, file)
 

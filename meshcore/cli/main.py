@@ -14,8 +14,9 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -31,6 +32,7 @@ COMMANDS = {
     "actions": ("actions", "List what can be called, and where."),
     "services": ("services", "List the groups of services, their members and roles."),
     "call": ("call", "Call a method of a group of services."),
+    "console": ("console", "Call services and nodes interactively."),
     "flows": ("flows", "List what can be done where, or offer something."),
     "counts": ("counts", "Count what is offered, by organization, node and tag."),
     "trace": ("trace", "Show the way to a node, hop by hop, with times."),
@@ -44,15 +46,49 @@ COMMANDS = {
 }
 
 
+ENTRY_POINTS = "meshcore.commands"
+
+
+@cache
+def added_commands() -> dict[str, Any]:
+    """Commands that other packages bring along: click commands, by their entry points."""
+    from importlib.metadata import entry_points
+
+    return {
+        point.name: point
+        for point in entry_points(group=ENTRY_POINTS)
+        if point.name not in COMMANDS
+    }
+
+
+def command_names() -> list[str]:
+    """All commands, those of other packages last."""
+    return [*COMMANDS, *sorted(added_commands())]
+
+
+def _load_added(name: str) -> click.Command:
+    """The command of another package; UsageError where it cannot be used."""
+    point = added_commands()[name]
+    try:
+        found = point.load()
+    except Exception as error:  # it is not ours: its import may raise anything
+        raise click.UsageError(
+            f"command '{name}' ({point.value}) cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(found, click.Command):
+        raise click.UsageError(f"command '{name}' ({point.value}) is no click command")
+    return found
+
+
 class LazyGroup(click.Group):
     """A group that imports a command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return command_names()
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
-            return None
+            return _load_added(cmd_name) if cmd_name in added_commands() else None
         module = import_module(f"meshcore.cli.{COMMANDS[cmd_name][0]}")
         found = module.command
         if not isinstance(found, click.Command):
@@ -62,13 +98,19 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        if added_commands():
+            with formatter.section("Commands of other packages"):
+                formatter.write_dl(
+                    [(name, added_commands()[name].value) for name in sorted(added_commands())]
+                )
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if name not in COMMANDS and not name.startswith("-"):
-            hint = failure.did_you_mean(name, COMMANDS)
+        known = name.startswith("-") or name in COMMANDS or name in added_commands()
+        if not known:
+            hint = failure.did_you_mean(name, command_names())
             raise click.UsageError(f"no command '{name}'{hint} (meshctl --help)")
         return super().resolve_command(ctx, args)
 
@@ -112,7 +154,7 @@ def run_cli(argv: Sequence[str]) -> int:
     asked = failure.Asked.from_argv(argv)
     try:
         # Not cli.main(): it would turn an interrupt and a closed pipe into exits of its own.
-        with cli.make_context("meshctl", list(argv)) as context:
+        with cli.make_context("meshctl", list(argv), obj=list(argv)) as context:
             result = cli.invoke(context)
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -29,7 +29,7 @@ import click
 from meshcore.cli import render
 from meshcore.cli.attach import is_live
 from meshcore.cli.failure import one_line, stdout_is_terminal
-from meshcore.cli.home import Home, resolve
+from meshcore.cli.home import OWN_RULE, Home, resolve
 from meshcore.cli.interrupts import add_signal_handler, end_now
 from meshcore.cli.options import F, examples
 from meshcore.cli.outlet import Outlet, OutletHandler
@@ -73,6 +73,7 @@ def _no_token(ctx: click.Context, param: click.Parameter, value: str | None) -> 
         "meshctl run --config /etc/meshcore/gamma.toml",
         "meshctl run --registry --flows services.toml --flows acme.lab:flows",
         "meshctl run --service counter=bank:Counter,replication=passive,replicas=3",
+        "meshctl run --id worker --supervise 3 --peer relay.example",
         "meshctl run --listen tcp://*:7323 --insecure",
     )
 )
@@ -112,6 +113,14 @@ def _no_token(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 @click.option("--reset", is_flag=True, help="Begin with an empty catalogue.")
 @click.option("--http", metavar="HOST:PORT", help="Serve the catalogue and the live page there.")
 @click.option("--http-token", hidden=True, expose_value=False, callback=_no_token)
+@click.option(
+    "--supervise",
+    type=click.IntRange(1, 64),
+    is_flag=False,
+    flag_value=1,
+    metavar="[COUNT]",
+    help="Run COUNT node processes (1), and start those again that end.",
+)
 @_flag("--insecure", help="Let anyone who reaches the node join it.")
 @click.option(
     "--log-level", metavar="LEVEL", help="debug, info, warning or error.  [default: warning]"
@@ -119,7 +128,13 @@ def _no_token(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @click.option("--traceback", is_flag=True, hidden=True)  # as every command takes it
 def command(
-    *, file: Path | None, as_json: bool, traceback: bool, reset: bool, **flags: Any
+    *,
+    file: Path | None,
+    as_json: bool,
+    traceback: bool,
+    reset: bool,
+    supervise: int | None,
+    **flags: Any,
 ) -> None:
     """Run a node until it is interrupted.
 
@@ -127,6 +142,9 @@ def command(
     on a socket for the commands of this user on this machine. Flags come before MESHCORE_* in the
     environment, that before the file, that before the defaults (meshctl config show).
     """
+    if supervise is not None:
+        _supervise(resolve(flags, file=file, keep=True), supervise, as_json=as_json)
+        return
     home = resolve(flags, file=file, keep=True)
     if is_live(socket_path(home.config.node_id)):
         raise ConfigError(
@@ -136,6 +154,15 @@ def command(
         with DataDir(home.data_dir) as data:  # its lock: no running node loses its catalogue
             data.remove_catalogue()
     _Service(home, flags, file, as_json=as_json).run()
+
+
+def _supervise(home: Home, count: int, *, as_json: bool) -> None:
+    from meshcore.cli.supervise import Supervisor, plans
+
+    argv = click.get_current_context().find_root().obj or []
+    listen = home.config.listen if home.sources["listen"] not in ("default", OWN_RULE) else ()
+    planned = plans(argv[1:], node_id=home.config.node_id, count=count, listen=listen)
+    asyncio.run(Supervisor(planned, as_json=as_json).run())
 
 
 class _Service:

@@ -25,9 +25,9 @@ _TABLE = (
 
 def simulate(kind: str, *, seed: int, many: int, json: bool) -> None:
     """Run the seeds, and say what they counted and found; Reported(FAILED) if that is anything."""
-    from meshcore.sim.replicas.many import jobs, kinds_of, run_all
+    from meshcore.sim.replicas.many import jobs, run_all
 
-    work = jobs(kinds_of(kind), range(seed, seed + many))
+    work = jobs(kind, range(seed, seed + many))
     worlds: dict[str, dict[str, int]] = {}
     problems: list[dict[str, Any]] = []
     interrupted = False

@@ -178,6 +178,14 @@ class Config:
     plugin: Mapping[str, Mapping[str, Any]] = setting(
         {}, "sections", "each plugin's own section, as `context.config` shows it"
     )
+    dask: str | None = setting(
+        None, "text", "scheduler of a Dask cluster (`tcp://HOST:8786`) for actions with executor ="
+        ' "dask"; most nodes have no such actions', maximum=256,
+    )  # fmt: skip
+    etcd: Sequence[str] = setting(
+        (), "web urls", "servers of an etcd cluster that gives leases to lead a group; left out,"
+        " a majority of its members elects",
+    )  # fmt: skip
     services: Mapping[str, Mapping[str, Any]] = setting(
         {}, "sections", "what to serve, by group: its `class` (`module:Class`), and settings of"
         " `Node.serve`"

@@ -88,9 +88,12 @@ class Calls:
     def begin(
         self, recipient: str, directive: str, payload: Any, timeout: float
     ) -> asyncio.Future[Any]:
-        """Start a call, for whoever looks at the future when it is done."""
+        """Start a call, for whoever looks at the future when it is done: it never raises."""
         future: asyncio.Future[Any] = self._driver.loop.create_future()
-        self.start(recipient, directive, payload, future, timeout)
+        try:
+            self.start(recipient, directive, payload, future, timeout)
+        except MeshError as error:
+            future.set_exception(error)
         return future
 
     def start(

@@ -48,6 +48,7 @@ class Offer:
     replica: str | None
     gid: str | None
     readonly: tuple[str, ...]
+    methods: tuple[str, ...] = ()
     alive: bool = True
 
     @property
@@ -68,6 +69,7 @@ class Offer:
             "replica": self.replica,
             "gid": self.gid,
             "readonly": list(self.readonly),
+            "methods": list(self.methods),
         }
 
 
@@ -80,7 +82,8 @@ def offer_of(node: str, group: str, plain: Any, *, alive: bool = True) -> Offer 
             node, group, str(plain["class"]), str(plain["replication"]), int(plain["replicas"]),
             plain["answering"] is True, str(plain["state"]), str(plain["role"]),
             int(plain["term"]), _text(plain["replica"]), _text(plain["gid"]),
-            tuple(str(name) for name in plain["readonly"]), alive,
+            tuple(str(name) for name in plain["readonly"]),
+            tuple(sorted(str(name) for name in plain.get("methods") or ())), alive,
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, OverflowError):
         return None

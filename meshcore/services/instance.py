@@ -8,9 +8,11 @@ calls that it has are done first, for a while.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 import hashlib
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from meshcore.errors import BusyError, ClosedError, RPCNotFoundError
@@ -154,9 +156,7 @@ class Instance:
     async def _invoke(self, method: Method, request: Request) -> Any:
         if method.is_async:
             return await method.function(self.service, *request.args, **request.kwargs)
-        return await asyncio.to_thread(
-            method.function, self.service, *request.args, **request.kwargs
-        )
+        return await _in_thread(method.function, self.service, *request.args, **request.kwargs)
 
     def state(self) -> bytes:
         """The state as bytes; BadPayloadError where it holds what cannot be sent."""
@@ -173,3 +173,21 @@ class Instance:
             await self._invoke(
                 beat, Request(self.group, self.node_id, self.node_id, 0, [], {}, beat.name)
             )
+
+
+async def _in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Run this in a thread; who is cancelled waits for it nevertheless.
+
+    A thread cannot be ended. If its turn were over before it is, the next call would run beside it,
+    and a state that is put back would be changed by a call that counts no more.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        while not running.done():
+            with contextlib.suppress(asyncio.CancelledError):  # once more: it is known already
+                await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # nobody asks for it any more
+        raise

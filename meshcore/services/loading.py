@@ -23,6 +23,7 @@ KINDS: dict[str, type] = {
     "checkpoint_log_bytes": int,
     "heartbeat_interval": float,
     "hang_after": float,
+    "leadership": str,
 }
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from meshcore.errors import ConfigError
+from meshcore.errors import ConfigError, FencedError
 from meshcore.protocol.replication.records import node_of
 from meshcore.services.instance import STOP_WAIT, Instance
 from meshcore.services.replicated.host import ReplicaHost
@@ -213,6 +213,17 @@ class Served:
     def digest(self) -> str | None:
         """A digest of the state, to compare replicas that have applied the same; None: no state."""
         return self._instance.digest() if self.is_replicated else None
+
+    def fenced(self, payload: Any) -> dict[str, Any]:
+        """`payload` for an action that refuses older terms (`meshcore.fenced`).
+
+        Raises:
+            FencedError: this replica does not lead, as far as it knows.
+        """
+        machine = None if self._host is None else self._host.machine
+        if machine is None or not machine.ready:
+            raise FencedError(f"this replica of {self.group} does not lead", may_have_run=False)
+        return {"term": machine.term, "payload": payload}
 
     def status(self) -> dict[str, Any]:
         """Everything: also what changes all the time."""

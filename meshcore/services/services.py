@@ -19,6 +19,7 @@ from meshcore.errors import (
     MeshError,
     RPCNotFoundError,
 )  # fmt: skip
+from meshcore.leases.etcd import EtcdGrant
 from meshcore.payload.values import encode_value
 from meshcore.protocol.mesh import Mesh
 from meshcore.protocol.replication.formation import MEMBERS_MAX
@@ -59,20 +60,21 @@ class Services:
         *,
         request: Request,
         post: Post,
-        ephemeral: bool,
+        config: Config,
         announce: Callable[[], None],
         controller: Any,
     ) -> None:
         self.node_id = mesh.identity.node_id
         self._request = request
         self._post = post
+        self._config = config
         self._announce = announce
         self._controller = controller
         self.directory = Directory(mesh)
         self.directory.on_offers = self._on_offers
         self.registry: Registry = (
             AttachedRegistry(self.directory, request, node_id=self.node_id, router=router)
-            if ephemeral
+            if config.ephemeral
             else Registry(self.directory, request, node_id=self.node_id, router=router)
         )
         self.served: dict[str, Served] = {}
@@ -123,28 +125,26 @@ class Services:
         checkpoint_log_bytes: int = CHECKPOINT_LOG_BYTES,
         heartbeat_interval: float = HEARTBEAT_INTERVAL,
         hang_after: float = HANG_AFTER,
+        leadership: str = "election",
     ) -> Served:
         """Serve this in that group, from now or from the node's start on until it stops.
 
         Args:
             service: what is called; its `init` runs first.
             group: a name that all who serve the same use.
-            replication: "none", "active" (every replica runs each call) or "passive" (the primary
-                runs it, the others repeat it).
+            replication: "none", "active" (all run each call) or "passive" (the primary first).
             replicas: how many members a replicated group has.
             members: their nodes; left out, the first that are there.
-            checkpoint_interval: seconds between two checkpoints.
-            checkpoint_log_bytes: size of the log that causes one sooner.
+            checkpoint_interval, checkpoint_log_bytes: seconds, and size of the log, between two.
             heartbeat_interval: seconds between two questions whether the service works.
             hang_after: seconds without an answer until it is no member any more.
+            leadership: "election", or "etcd": who has a lease of etcd leads (setting `etcd`).
 
-        Raises:
-            ConfigError: something that cannot be; the text says what was expected.
-            whatever `init` raises.
-        """
+        Raises ConfigError, and whatever `init` raises."""
         named = None if members is None else tuple(members)
         replicas = len(named) if named is not None and replicas == 1 else replicas
         self._check(service, group, replication, replicas, named)
+        grant = self._grant_of(group, leadership)
         _check_positive(
             checkpoint_interval=checkpoint_interval,
             checkpoint_log_bytes=checkpoint_log_bytes,
@@ -164,6 +164,7 @@ class Services:
                 checkpoint_log_bytes=checkpoint_log_bytes,
                 path=self._path_of(group),
                 changed=self.announce,
+                grant=grant,
             )
 
         served = Served(
@@ -197,6 +198,15 @@ class Services:
         if served is None:
             raise ConfigError(f"this node does not serve {group}")
         await served.stop()
+
+    def _grant_of(self, group: str, leadership: str) -> EtcdGrant | None:
+        """What gives the lease to lead, where somebody does."""
+        if leadership == "election":
+            return None
+        if leadership != "etcd":
+            raise ConfigError(f"leadership = {leadership!r} must be election or etcd")
+        key = f"meshcore/{self._config.mesh}/{group}"
+        return EtcdGrant(self._config.etcd, key=key, owner=self.node_id)
 
     def _path_of(self, group: str) -> Path | None:
         return None if self._data_dir is None else self._data_dir / "services" / f"{group}.db"

@@ -95,6 +95,7 @@ class ReplicaStore:
         self._wake = threading.Condition()
         self._waiting: list[Job] = []
         self._closing = False
+        self._failed = False
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         try:
@@ -127,12 +128,16 @@ class ReplicaStore:
             self._database.executescript(
                 f"BEGIN IMMEDIATE; {_SCHEMA}"
                 f"PRAGMA application_id = {APPLICATION_ID};"
-                f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+                f"PRAGMA user_version = {SCHEMA_VERSION};"
             )
             self._put("state_id", os.urandom(6).hex())
+            run("COMMIT")  # with its id, or not at all
 
     def _read(self) -> None:
-        self.state_id: str = str(self._get("state_id"))
+        state_id = self._get("state_id")
+        if not isinstance(state_id, str):
+            raise ValueError("it has no id")
+        self.state_id = state_id
         record = self._get("formation")
         self.formation: dict[str, Any] | None = record if isinstance(record, dict) else None
 
@@ -182,6 +187,8 @@ class ReplicaStore:
     def add(self, job: Job) -> None:
         """Write this as well; at once, together with what else waits."""
         with self._wake:
+            if self._failed or self._closing:
+                return  # nobody would come for it
             self._waiting.append(job)
             self._wake.notify()
 
@@ -203,8 +210,11 @@ class ReplicaStore:
                     return
             try:
                 self._write(jobs)
-            except (sqlite3.Error, OSError, BadPayloadError) as error:
-                self._tell(failed, str(error))
+            except Exception as error:  # whatever it is, nothing may be acknowledged any more
+                with self._wake:
+                    self._failed = True
+                    self._waiting.clear()
+                self._tell(failed, str(error) or type(error).__name__)
                 return
             self._tell(written, jobs)
 

@@ -8,7 +8,8 @@ What runs where:
 
 - `async def` (coroutine or async generator): on the node's loop.
 - plain function or generator: in a thread; with `executor="process"` in a spawned process, which
-  imports the function by module and name, so it must be at the top level of a module. A plain
+  imports the function by module and name, so it must be at the top level of a module; with
+  `executor="dask"` on the Dask cluster that the node's setting `dask` names. A plain
   function with `executor="loop"` runs on the loop in the receiving turn and must not block.
 - `eager=True` (coroutines): the first step runs in the receiving turn. On Python 3.11 it then runs
   outside of any task: until its first real wait, `asyncio.current_task()`, `asyncio.timeout()` and
@@ -123,9 +124,10 @@ def action(function: Any = None, /, **options: Any) -> Any:
         function: an async function, a plain function or a generator of either sort that takes
             `(payload, context)` or `(payload)`.
         **options: `payload` ("value", "bytes", "file" or "stream": the form in which it takes its
-            payload), `executor` ("loop", "thread", "process"), `eager`, `on_restart` ("lost" or
-            "rerun"), `concurrency` (how many run at once on this node), `description` (default:
-            the first line of its docstring), `tags`, `author`, `name` (default: the function's).
+            payload), `executor` ("loop", "thread", "process", "dask"), `eager`, `on_restart`
+            ("lost" or "rerun"), `concurrency` (how many run at once on this node), `description`
+            (default: the first line of its docstring), `tags`, `author`, `name` (default: the
+            function's).
 
     Raises:
         TypeError: an unknown option, or not a function.
@@ -152,7 +154,7 @@ class ActionSpec:
     directive: str
     function: Callable[..., Any]
     kind: Kind
-    executor: str  # "loop", "thread" or "process"
+    executor: str  # one of EXECUTORS
     payload: str
     wants_context: bool
     eager: bool
@@ -224,14 +226,16 @@ def _check_executor(
     def refuse(reason: str) -> ConfigError:
         return ConfigError(f"action {directive}: {reason}")
 
-    if executor == "dask":
-        raise refuse('executor = "dask" needs the dask extra, not built yet')
     if kind.is_async and executor != "loop":
         raise refuse(f'executor = "{executor}" is for plain functions, this is a {kind.value}')
     if kind is Kind.GENERATOR and executor == "loop":
-        raise refuse('a plain generator needs executor = "thread" or "process", or async def')
+        raise refuse(
+            'a plain generator needs executor = "thread", "process" or "dask", or async def'
+        )
     if options.eager and kind is not Kind.COROUTINE:
         raise refuse(f"eager = True is for coroutine functions, this is a {kind.value}")
+    if executor == "dask" and options.payload in ("file", "stream"):
+        raise refuse(f'payload = "{options.payload}" stays on this machine; use "value" or "bytes"')
     if executor == "process":
         if options.payload == "stream":
             raise refuse('payload = "stream" is not for processes; use payload = "file"')

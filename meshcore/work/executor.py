@@ -25,6 +25,7 @@ from meshcore.errors import BadPayloadError, Code
 from meshcore.payload import Payload, Spool
 from meshcore.work.admission import Admission
 from meshcore.work.context import Call, Context, Services
+from meshcore.work.dask import DaskRunner
 from meshcore.work.failures import failure_of
 from meshcore.work.inputs import argument_of
 from meshcore.work.job import NO_VALUE, Failure, Job, Outlet, Ref
@@ -50,6 +51,7 @@ class Executor:
         node_id: for the texts of errors.
         spool: where files for actions are made; None = the system's temporary directory.
         clock: the monotonic clock of the deadlines.
+        dask: the address of a Dask scheduler, for executor="dask".
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Executor:
         node_id: str = "this node",
         spool: Spool | None = None,
         clock: Callable[[], float] = time.monotonic,
+        dask: str | None = None,
     ) -> None:
         self.loop = loop
         self.spool = spool or Spool()
@@ -81,10 +84,12 @@ class Executor:
         self._tasks = Tasks(self)
         self._threads = Threads(self)
         self._processes = Processes(self)
-        self._runners: dict[str, Tasks | Threads | Processes] = {
+        self._dask = DaskRunner(self, dask)
+        self._runners: dict[str, Tasks | Threads | Processes | DaskRunner] = {
             "loop": self._tasks,
             "thread": self._threads,
             "process": self._processes,
+            "dask": self._dask,
         }
         self._admission = Admission(
             max_workers=max_workers,
@@ -209,6 +214,7 @@ class Executor:
                 self._cancel(job, Code.CANCELLED, f"{self.node_id} stops")
             await self._nothing_runs(CANCEL_WAIT)
         await self._processes.stop()
+        await self._dask.stop()
         stuck = [job.spec for job in self._running]
         await self._threads.stop(wait=all(spec.executor != "thread" for spec in stuck))
         return [spec.directive for spec in stuck]

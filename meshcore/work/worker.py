@@ -48,7 +48,7 @@ class _Worker:
     def _take(self, what: str, fields: list[Any]) -> None:
         if what == "job":
             # Here, not when it is run: a cancel that follows at once finds its context.
-            self._context = _context_of(**fields[5])
+            self._context = context_of(**fields[5])
             self._room = threading.Semaphore(AHEAD)
             self._jobs.put(fields)
         elif what == "credit":
@@ -115,7 +115,7 @@ class _Forward(logging.Handler):
         self._worker.send("log", record.levelno, record.name, self.format(record))
 
 
-def _context_of(
+def context_of(
     *,
     message_id: str,
     sender: str,
@@ -124,6 +124,7 @@ def _context_of(
     attempt: int,
     config: dict[str, Any],
 ) -> Context:
+    """The context of a job away from the node: it cannot call others."""
     deadline = None if remaining is None else time.monotonic() + remaining
     namespace = directive.partition(":")[0]
     services = Services(call=None, clock=time.monotonic, config={namespace: config}, loop=None)

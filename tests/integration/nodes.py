@@ -17,11 +17,11 @@ TCP = "tcp://127.0.0.1:0"
 TIMEOUT = 20.0  # seconds for anything that ought to take none
 
 
-def run(scenario: Callable[[], Coroutine[Any, Any, T]]) -> T:
+def run(scenario: Callable[[], Coroutine[Any, Any, T]], *, timeout: float = TIMEOUT) -> T:
     """Run a scenario on the loop that nodes use, bounded in time."""
 
     async def bounded() -> T:
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(timeout):
             return await scenario()
 
     return event_loop.run(bounded())

@@ -15,6 +15,7 @@ from meshcore import (
     Config,
     ConfigError,
     Controller,
+    FencedError,
     Node,
     RPCConnectionError,
     RPCError,
@@ -268,6 +269,40 @@ def test_a_service_that_hangs_is_led_by_another_until_it_answers(kind: str) -> N
             made.counters[old].held.set()
             await eventually(made.ready, 10)
             await eventually(made.equal)
+
+    run(scenario)
+
+
+def test_an_active_group_gives_the_first_answer_also_if_its_primary_is_slow() -> None:
+    async def scenario() -> None:
+        async with trio("active") as made:
+            await made.group.add(1)
+            primary = made.primary()
+            assert primary is not None
+            for name, counter in made.counters.items():
+                if name != primary:
+                    counter.held.set()
+            assert await made.group.wait() == 1  # the primary has yet to run it
+            assert made.primary() == primary
+            made.counters[primary].held.set()
+            assert await made.group.add(1) == 2
+            await eventually(made.equal)
+
+    run(scenario)
+
+
+def test_the_primary_alone_gives_out_its_term() -> None:
+    async def scenario() -> None:
+        async with trio("passive") as made:
+            primary = made.primary()
+            for name, one in made.nodes.items():
+                served = one.services.served["count"]
+                if name == primary:
+                    told = served.fenced("x")
+                    assert told == {"term": made.offers()[name].term, "payload": "x"}
+                else:
+                    with pytest.raises(FencedError, match="does not lead"):
+                        served.fenced("x")
 
     run(scenario)
 

@@ -69,7 +69,7 @@ def test_what_is_installed_is_what_is_imported() -> None:
     for extra, more in project["optional-dependencies"].items():
         if extra not in ("test", "dev", "bench"):  # those are not for the package itself
             items += more
-    brought = {"pydantic", "starlette", "h11"}  # of fastapi, uvicorn
+    brought = {"pydantic", "starlette", "h11", "requests"}  # of fastapi, uvicorn
     declared = {re.split(r"[^A-Za-z0-9_-]", item)[0] for item in items}
     assert {names.get(name, name) for name in declared} | brought == set(THIRD_PARTY)
     assert all(">=" in item for item in items)

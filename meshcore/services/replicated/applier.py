@@ -24,6 +24,7 @@ from meshcore.services.outcome import (
 from meshcore.services.service import Request
 
 TRACEBACKS_MAX = 64
+STOP_WAIT = 2.0  # seconds for a call to end that is cancelled when the replica stops
 _LOG = logging.getLogger("meshcore.services")
 
 
@@ -44,37 +45,46 @@ class Applier:
         self._work: deque[Execute | Restore | Capture] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._ending: set[asyncio.Task[None]] = set()  # cancelled; they may take their time
         self._initial = b""
         self.tracebacks: dict[bytes, str] = {}  # of the latest failures, by their answers
 
     def start(self) -> None:
         """`init` has run: remember the state, and begin."""
         self._initial = self._instance.state()
-        self._task = asyncio.get_running_loop().create_task(self._run(None))
+        self._task = asyncio.get_running_loop().create_task(self._run())
 
     def add(self, effect: Execute | Restore | Capture) -> None:
         """Run this after what was added before."""
         if isinstance(effect, Restore):
             self._work.clear()
             self._work.append(effect)
-            before = self._task
-            if before is not None:
-                before.cancel()
-                self._task = asyncio.get_running_loop().create_task(self._run(before))
+            if self._task is not None:
+                self._end(self._task)
+                self._task = asyncio.get_running_loop().create_task(self._run())
             return
         self._work.append(effect)
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
     async def stop(self) -> None:
+        """Run nothing more; a call that does not let itself be cancelled is left behind."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            self._end(self._task)
             self._task = None
+        if self._ending:
+            _, left = await asyncio.wait(self._ending, timeout=STOP_WAIT)
+            if left:
+                _LOG.warning("a call of %s does not end; it is left", self._instance.group)
 
-    async def _run(self, before: asyncio.Task[None] | None) -> None:
-        if before is not None:
-            await asyncio.wait([before])
+    def _end(self, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def _run(self) -> None:
+        if self._ending:  # all of them: a state is put back only when nothing changes it any more
+            await asyncio.wait(self._ending)
         loop = asyncio.get_running_loop()
         while True:
             while self._work:
@@ -115,7 +125,10 @@ class Applier:
                     instance.service.set_draws(None)
         except (RPCNotFoundError, BadPayloadError) as error:
             answer = encode_failure(error)
-        except Exception as error:  # the service may raise anything
+        except (Exception, asyncio.CancelledError) as error:  # the service may raise anything
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
+                raise  # it was us
             answer = encode_failure(error)
             self._remember(answer, traceback_of(error))
         self._sink.executed(effect.epoch, effect.token, answer)

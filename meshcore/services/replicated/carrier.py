@@ -12,7 +12,7 @@ from collections import deque
 from functools import partial
 from typing import Any, Protocol
 
-from meshcore.errors import DeadlineExceededError, UnreachableError
+from meshcore.errors import DeadlineExceededError, MeshError, UnreachableError
 from meshcore.protocol.replication.messages import Append, Message
 from meshcore.protocol.replication.plain import encode
 from meshcore.protocol.replication.records import node_of
@@ -73,24 +73,35 @@ class Carrier:
                 messages.append(encode(message))
                 if type(message) is Append:
                     size += sum(entry.size for entry in message.entries)
-            self._in_flight[to] = self._in_flight.get(to, 0) + 1
             payload = [self._group, self.gid, self._own, to, messages]
-            self._send(node_of(to), REPLICA, payload).add_done_callback(partial(self._sent, to))
+            future = self._send(node_of(to), REPLICA, payload)
+            if future is not None:
+                self._in_flight[to] = self._in_flight.get(to, 0) + 1
+                future.add_done_callback(partial(self._sent, to))
 
     def _sent(self, to: str, future: asyncio.Future[Any]) -> None:
         self._in_flight[to] -= 1
         if not self._closed:
             self._flush_to(to)
 
-    def _send(self, node: str, directive: str, payload: list[Any]) -> asyncio.Future[Any]:
-        future = self._post(node, directive, payload, timeout=TIMEOUT)
+    def _send(self, node: str, directive: str, payload: list[Any]) -> asyncio.Future[Any] | None:
+        """None where it cannot even begin: a node that is known to be dead, for one."""
+        try:
+            future = self._post(node, directive, payload, timeout=TIMEOUT)
+        except MeshError as error:
+            self._tell_failure(node, error)
+            return None
         future.add_done_callback(partial(self._look_at, node))
         return future
 
     def _look_at(self, node: str, future: asyncio.Future[Any]) -> None:
-        """What fails is said again; that somebody refuses it is told once."""
         error = None if future.cancelled() else future.exception()
-        if error is None or isinstance(error, UnreachableError | DeadlineExceededError):
+        if error is not None:
+            self._tell_failure(node, error)
+
+    def _tell_failure(self, node: str, error: BaseException) -> None:
+        """What fails is said again; that somebody refuses it is told once."""
+        if isinstance(error, UnreachableError | DeadlineExceededError):
             return
         if str(error) != self._told:
             self._told = str(error)

@@ -14,13 +14,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from meshcore.errors import (
+    AccessDeniedError,
+    BadPayloadError,
     BusyError,
     DeadlineExceededError,
     MeshError,
     RPCConnectionError,
     RPCError,
+    RPCNotFoundError,
     RPCTimeoutError,
-    UnreachableError,
+    UnknownDirectiveError,
 )  # fmt: skip
 from meshcore.payload.values import decode_value
 from meshcore.protocol.replication.effects import Refusal
@@ -29,6 +32,7 @@ from meshcore.protocol.replication.sessions import WINDOW
 from meshcore.services.calling import Request
 from meshcore.services.directory import Offer
 from meshcore.services.outcome import encode_request, outcome_of
+from meshcore.services.replicated.hedging import FLAGS, first_of
 
 SUBMIT = "mesh:submit"
 SESSION = "mesh:session"
@@ -84,9 +88,12 @@ class ReplicatedClient:
         self._sessions: list[_Session] = []
         self._opening: asyncio.Task[None] | None = None
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._unopened = ""  # why there is no session
         self._primary: str | None = None
         self._suspects: dict[str, float] = {}
         self._turn = 0
+        self._known: Sequence[Offer] | None = None  # what the next was found out of
+        self._attending: list[str] = []  # members of an active group
 
     async def call(
         self, method: str, args: Any, kwargs: dict[str, Any], *, timeout: float, read_only: bool
@@ -118,6 +125,7 @@ class ReplicatedClient:
             return [self.group, session.session, number, session.low, request, flags]
 
         node, reply = await self._ask(SUBMIT, payload, deadline, asked)
+        may_have_run = bool(asked)  # an earlier attempt, of which nothing more was heard
         if reply[0] == 0:
             outcome = decode_value(reply[1])
             if len(reply) > 2 and reply[2] and len(outcome) == 2:
@@ -128,9 +136,9 @@ class ReplicatedClient:
             raise RPCError(
                 f"{self.group} has forgotten this client's session: whether {method} had its effect"
                 " is not known",
-                may_have_run=len(asked) > 1,
+                may_have_run=may_have_run,
             )
-        raise BusyError(f"{self.group} has too much to do ({reply[0]})", may_have_run=False)
+        raise BusyError(f"{self.group} has too much to do ({reply[0]})", may_have_run=may_have_run)
 
     async def _ask(
         self,
@@ -151,9 +159,7 @@ class ReplicatedClient:
                 await self._refresh()
             else:
                 try:
-                    reply = await self._request(
-                        node, directive, payload(), timeout=min(left, patience)
-                    )
+                    reply = await self._send(node, directive, payload(), min(left, patience))
                 except DeadlineExceededError as error:
                     last = f"{node} does not answer"
                     if error.may_have_run:
@@ -161,20 +167,15 @@ class ReplicatedClient:
                     self._suspect(node)
                     patience = min(patience * 1.5, TRY_MAX)
                     continue
-                except UnreachableError as error:
-                    last = str(error)
-                    if error.may_have_run:
-                        asked.append(node)
-                    self._suspect(node)
-                    reply = None
                 except MeshError as error:
                     last = str(error)
+                    if error.may_have_run and not isinstance(error, _NOT_RUN):
+                        asked.append(node)
                     self._suspect(node)
                     reply = None
                 if reply is not None:
-                    if reply[0] == 0 or reply[0] in _LAST_WORDS:
+                    if _is_last_word(reply[0], asked):
                         self._primary = node
-                        asked.append(node)
                         return node, reply
                     last = f"{node}: {reply[0]}"
                     if reply[0] in (Refusal.DEMOTED, Refusal.STOPPED):
@@ -186,6 +187,18 @@ class ReplicatedClient:
                         continue  # it knows who leads
             await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
             pause = min(pause * 2, PAUSE_MAX)
+
+    async def _send(self, node: str, directive: str, payload: list[Any], timeout: float) -> Any:
+        """One attempt; in an active group the first answer of two counts."""
+        offers = self._offers()
+        if offers is not self._known:
+            self._known = offers
+            active = [o.node for o in offers if o.replication == "active" and o.is_member]
+            self._attending = active if len(active) > 1 else []
+        if directive is SUBMIT and self._attending and not payload[FLAGS]:
+            other = next(one for one in self._attending if one != node)
+            return await first_of(self._request, node, other, directive, payload, timeout=timeout)
+        return await self._request(node, directive, payload, timeout=timeout)
 
     def _timed_out(self, last: str, asked: list[str]) -> RPCError:
         text = f"{self.group}: no answer in time" + (f"; {last}" if last else "")
@@ -241,21 +254,21 @@ class ReplicatedClient:
                 async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                     await waiter
             except TimeoutError:
+                why = f"; {self._unopened}" if self._unopened else ""
                 raise RPCConnectionError(
-                    f"{self.group}: no answer in time; no session could be opened",
+                    f"{self.group}: no answer in time; no session could be opened{why}",
                     may_have_run=False,
                 ) from None
 
     async def _open(self, deadline: float) -> None:
         try:
             _, reply = await self._ask(SESSION, lambda: [self.group, self._client], deadline, [])
-        except MeshError as error:
+        except MeshError as error:  # the time of the call that began this is over
+            self._unopened = str(error)
             self._opening = None
-            waiting, self._waiting = self._waiting, deque()
-            for waiter in waiting:
-                if not waiter.done():
-                    waiter.set_exception(_again(error))
+            self._give_room(len(self._waiting))  # those that have more time try again
             return
+        self._unopened = ""
         self._opening = None
         if reply[0] == 0:
             self._sessions.append(_Session(reply[1]))
@@ -274,9 +287,16 @@ class ReplicatedClient:
             self._sessions.remove(session)
 
 
-def _again(error: MeshError) -> MeshError:
-    """The same error for one more who waits."""
-    return type(error)(str(error), may_have_run=False)
+def _is_last_word(word: Any, asked: list[str]) -> bool:
+    """Whether to ask on is of no use.
+
+    A full queue is, for a call that cannot have run. One that may be in the log already has its
+    answer there, or soon: it goes on asking.
+    """
+    if word == Refusal.BUSY:
+        return not asked
+    return word == 0 or word in (Refusal.EVICTED, Refusal.WINDOW)
 
 
-_LAST_WORDS = frozenset({Refusal.EVICTED, Refusal.BUSY, Refusal.WINDOW})
+# What a node says that did not take the call to its replica.
+_NOT_RUN = (AccessDeniedError, BadPayloadError, BusyError, RPCNotFoundError, UnknownDirectiveError)

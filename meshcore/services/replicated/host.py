@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from meshcore.leases.keeper import Grant, LeaseKeeper
 from meshcore.protocol.replication import effects, formation
 from meshcore.protocol.replication.core import Leadership, ReplicaTimings
 from meshcore.protocol.replication.formation import Formation
@@ -23,6 +24,7 @@ from meshcore.protocol.replication.records import Replication, Stored, node_of
 from meshcore.protocol.replication.replica import Replica, View
 from meshcore.services.instance import Instance
 from meshcore.services.outcome import is_same
+from meshcore.services.replicated.alarm import Alarm
 from meshcore.services.replicated.applier import Applier
 from meshcore.services.replicated.carrier import Carrier, Post
 from meshcore.services.replicated.replies import Replies, Reply
@@ -48,6 +50,7 @@ class ReplicaHost:
         checkpoint_log_bytes: int,
         path: Path | None,
         changed: Callable[[], None],
+        grant: Grant | None = None,
         timings: ReplicaTimings | None = None,
     ) -> None:
         self._instance = instance
@@ -69,8 +72,15 @@ class ReplicaHost:
         self._applier = Applier(instance, self)
         self.machine: Replica | None = None
         self._replies = Replies(self._applier.tracebacks)
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at: float | None = None
+        self._lease: LeaseKeeper | None = None
+        if grant is not None:
+            self._lease = LeaseKeeper(
+                grant,
+                given=lambda term, until: self._do(self._machine().on_lease, term, until),
+                renewed=lambda until: self._do(self._machine().on_lease_renewed, until),
+                lost=lambda: self._do(self._machine().on_lease_lost),
+            )
+        self._alarm = Alarm(self._on_time)
         self._flushing = False
         self._closed = False
         self._seen: dict[str, str | None] = {}
@@ -95,8 +105,9 @@ class ReplicaHost:
                 self._do(machine.designate, target)
                 await self._wait(lambda: machine.view().role != "primary", HAND_OVER_WAIT)
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.cancel()
+        if self._lease is not None:
+            await self._lease.close()
         await self._applier.stop()
         self._carrier.close()
         self._replies.refuse_all()
@@ -183,7 +194,7 @@ class ReplicaHost:
             replication=self._replication,
             rng=self._rng,
             timings=self._timings,
-            leadership=Leadership.ELECTION,
+            leadership=Leadership.ELECTION if self._lease is None else Leadership.LEASE,
             checkpoint_interval=interval,
             checkpoint_log_bytes=log_bytes,
             is_same=is_same,
@@ -215,17 +226,18 @@ class ReplicaHost:
 
     # The service (the applier's `Sink`) ----------------------------------------------------------
 
-    def executed(self, epoch: int, token: int, answer: bytes) -> None:
+    def _machine(self) -> Replica:
         assert self.machine is not None
-        self._do(self.machine.on_executed, epoch, token, answer)
+        return self.machine
+
+    def executed(self, epoch: int, token: int, answer: bytes) -> None:
+        self._do(self._machine().on_executed, epoch, token, answer)
 
     def captured(self, epoch: int, index: int, state: bytes) -> None:
-        assert self.machine is not None
-        self._do(self.machine.on_captured, epoch, index, state)
+        self._do(self._machine().on_captured, epoch, index, state)
 
     def failed(self, reason: str) -> None:
-        assert self.machine is not None
-        self._do(self.machine.fail, reason)
+        self._do(self._machine().fail, reason)
 
     # Clients -------------------------------------------------------------------------------------
 
@@ -354,6 +366,10 @@ class ReplicaHost:
                 self._replies.tell(effect)  # type: ignore[arg-type]
             elif kind is effects.StateChanged:
                 self._changed()
+            elif kind is effects.WantLease and self._lease is not None:
+                self._lease.want()
+            elif kind is effects.ReleaseLease and self._lease is not None:
+                self._lease.release()
             elif isinstance(effect, effects.Stopped):
                 self.stopped = effect.reason
                 _LOG.error("the replica of %s has stopped: %s", self.group, effect.reason)
@@ -366,17 +382,9 @@ class ReplicaHost:
         wanted = [at for at in times if at is not None]
         if self._closed or not wanted:
             return
-        at = min(wanted)
-        if self._timer is not None:
-            if self._timer_at is not None and self._timer_at <= at:
-                return  # it comes sooner, and looks again
-            self._timer.cancel()
-        delay = max(0.0, at - time.monotonic())
-        self._timer_at = at
-        self._timer = asyncio.get_running_loop().call_later(delay, self._on_timer)
+        self._alarm.set(min(wanted))
 
-    def _on_timer(self) -> None:
-        self._timer = None
+    def _on_time(self) -> None:
         now = time.monotonic()
         at = self._formation.next_deadline()
         if at is not None and now >= at:

@@ -31,13 +31,9 @@ class Job:
         return f"{self.kind.name.lower()}, {self.leadership.value}{limits}"
 
 
-def kinds_of(name: str) -> list[Replication]:
-    """Those that `active`, `passive` or `both` stands for."""
-    return list(Replication) if name == "both" else [Replication[name.upper()]]
-
-
-def jobs(kinds: Sequence[Replication], seeds: range) -> list[Job]:
-    """All worlds of these seeds, those of one seed together."""
+def jobs(kind: str, seeds: range) -> list[Job]:
+    """All worlds of these seeds, those of one seed together; `kind` is active, passive or both."""
+    kinds = list(Replication) if kind == "both" else [Replication[kind.upper()]]
     return [
         Job(seed, kind, leadership, is_tight)
         for seed in seeds

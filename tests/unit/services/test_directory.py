@@ -24,6 +24,7 @@ PLAIN = {
     "term": 0,
     "replica": None,
     "gid": None,
+    "methods": ["get", "set"],
     "readonly": ["state"],
 }
 

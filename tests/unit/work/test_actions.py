@@ -99,7 +99,7 @@ def test_unknown_options_and_things_that_are_no_functions_are_type_errors():
 @pytest.mark.parametrize(
     ("function", "options", "text"),
     [
-        (function, {"executor": "dask"}, "needs the dask extra, not built yet"),
+        (function, {"executor": "dask", "payload": "file"}, "stays on this machine"),
         (coroutine, {"executor": "thread"}, "is for plain functions, this is a coroutine function"),
         (generator, {"executor": "loop"}, "a plain generator needs"),
         (function, {"eager": True}, "eager = True is for coroutine functions"),

@@ -1,0 +1,1 @@
+"""Leases that somebody else gives: who has one may lead, and its number is the term."""

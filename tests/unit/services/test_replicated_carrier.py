@@ -1,0 +1,126 @@
+"""Messages to other replicas: bounded, in few requests, whatever happens to those."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from meshcore.errors import BadPayloadError, MeshError, UnreachableError
+from meshcore.protocol.replication.messages import Append
+from meshcore.protocol.replication.plain import encode
+from meshcore.services.replicated import carrier as module
+from meshcore.services.replicated.carrier import FORM, REPLICA, Carrier
+
+
+class Posts:
+    """`refuse`: nodes that cannot be asked at all."""
+
+    def __init__(self) -> None:
+        self.refuse: dict[str, MeshError] = {}
+        self.posted: list[tuple[str, str, Any]] = []
+        self.futures: list[asyncio.Future[Any]] = []
+
+    def __call__(
+        self, recipient: str, directive: str, payload: Any, *, timeout: float
+    ) -> asyncio.Future[Any]:
+        if recipient in self.refuse:
+            raise self.refuse[recipient]
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.posted.append((recipient, directive, payload))
+        self.futures.append(future)
+        return future
+
+    def to(self, node: str) -> list[list[Any]]:
+        """What was said to that node, message by message."""
+        return [
+            message
+            for recipient, directive, payload in self.posted
+            if recipient == node and directive == REPLICA
+            for message in payload[4]
+        ]
+
+
+def beat(number: int) -> Append:
+    return Append(term=1, prev_index=0, prev_term=0, entries=(), commit=0, round=number)
+
+
+async def _carrier() -> tuple[Carrier, Posts]:
+    posts = Posts()
+    carrier = Carrier(posts, group="bank", own="a/1")
+    carrier.gid = "g"
+    return carrier, posts
+
+
+def test_what_a_turn_says_to_one_replica_is_one_request() -> None:
+    async def scenario() -> None:
+        carrier, posts = await _carrier()
+        for number in range(3):
+            carrier.send("b/2", beat(number))
+        carrier.send("c/3", beat(9))
+        assert posts.posted == []
+        carrier.flush()
+        assert posts.posted == [
+            ("b", REPLICA, ["bank", "g", "a/1", "b/2", [encode(beat(n)) for n in range(3)]]),
+            ("c", REPLICA, ["bank", "g", "a/1", "c/3", [encode(beat(9))]]),
+        ]
+
+    asyncio.run(scenario())
+
+
+def test_a_node_that_is_gone_costs_the_others_nothing_and_is_told_when_it_is_back() -> None:
+    async def scenario() -> None:
+        carrier, posts = await _carrier()
+        posts.refuse["b"] = UnreachableError("b is dead", may_have_run=False)
+        for number in range(20):
+            carrier.send("b/2", beat(number))
+            carrier.send("c/3", beat(number))
+            carrier.flush()
+            for future in posts.futures:
+                if not future.done():
+                    future.set_result(None)
+            await asyncio.sleep(0)
+        assert len(posts.to("c")) == 20
+        carrier.tell("b/2", ["offer"])  # no more than that: nothing is raised
+        posts.refuse.clear()
+        carrier.send("b/2", beat(21))
+        carrier.flush()
+        assert posts.to("b") == [encode(beat(21))]
+        carrier.tell("b/2", ["offer"])
+        assert posts.posted[-1] == ("b", FORM, ["bank", "a/1", ["offer"]])
+
+    asyncio.run(scenario())
+
+
+def test_few_requests_are_under_way_and_the_oldest_of_many_messages_are_dropped() -> None:
+    async def scenario() -> None:
+        carrier, posts = await _carrier()
+        for number in range(module.IN_FLIGHT_MAX + 3):
+            carrier.send("b/2", beat(number))
+            carrier.flush()
+        assert len(posts.posted) == module.IN_FLIGHT_MAX
+        for number in range(1000, 1000 + 2 * module.WAITING_MAX):
+            carrier.send("b/2", beat(number))
+        carrier.flush()
+        posts.futures[0].set_exception(UnreachableError("it died"))
+        await asyncio.sleep(0)
+        told = [beat(n) for n in range(1000 + module.WAITING_MAX, 1000 + 2 * module.WAITING_MAX)]
+        assert posts.to("b")[module.IN_FLIGHT_MAX :] == [encode(message) for message in told]
+
+    asyncio.run(scenario())
+
+
+def test_a_refusal_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        carrier, posts = await _carrier()
+        for number in range(3):
+            carrier.send("b/2", beat(number))
+            carrier.flush()
+            posts.futures[-1].set_exception(BadPayloadError("a/1 is of the group g, this of h"))
+            await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+    assert [record.getMessage() for record in caplog.records] == [
+        "group bank: b refuses a message: a/1 is of the group g, this of h"
+    ]
