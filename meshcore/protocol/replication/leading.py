@@ -222,7 +222,9 @@ class Leading(Serving):
                 self._count(now)
         elif message.match < peer.match:
             return  # it comes late, or what was on its disk is gone: no more than once a beat
-        elif peer.sending is None and message.match + 1 < peer.next:
+        elif peer.sending is None and message.match + 1 <= peer.next:
+            # Nothing that it could take is under way to it. (Also where they are equal: all came,
+            # and the replies are lost; where the log is cut no beat fits on and says so.)
             peer.in_flight.clear()
             peer.next = message.match + 1
         if self.role is Role.PRIMARY:

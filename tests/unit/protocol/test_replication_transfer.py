@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from meshcore.protocol.replication.leading import AWAY
-from meshcore.protocol.replication.messages import Append, Message, Part, Taken
+from meshcore.protocol.replication.messages import Append, Appended, Message, Part, Taken
 from meshcore.protocol.replication.plain import encode
 from meshcore.protocol.replication.records import Checkpoint, Stored
 from meshcore.protocol.replication.transfer import PART_BYTES, Receiving, Sending
@@ -180,3 +180,22 @@ def test_nothing_is_kept_for_somebody_who_is_gone() -> None:
     group.pass_time(AWAY + 1.0)
     _take_checkpoints(group, session, since=1)
     assert group[A].journal.first > 1000
+
+
+def test_a_replica_whose_last_acknowledgements_were_lost_is_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All that may be under way to it is, for all that the primary knows, and the log is cut."""
+    monkeypatch.setattr("meshcore.protocol.replication.applying.RETAIN", 5)
+    group = Group(checkpoint_log_bytes=3_000)
+    group.lead()
+    session = group.open()
+    group.pass_time(0.01)
+    group.loses = lambda sender, target, message: sender == C and isinstance(message, Appended)
+    for number in range(1, 101):
+        group.call(A, session, number, low=number)
+    group.loses = lambda *_: False
+    assert group[C].journal.last + 1 == group[A].peers[C].next < group[A].journal.first
+    group.pass_time(2.0)
+    assert group[C].applied == group[A].applied
+    assert group.ran(C) == group.ran(A)
