@@ -398,8 +398,8 @@ def test_the_demo_of_the_readme_is_that_of_the_code() -> None:
 
 
 def test_the_programs_of_the_readme_run(home: Path) -> None:
-    serve, ask = blocks(ROOT / "README.md", "python")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    serve, ask, counter = blocks(ROOT / "README.md", "python")
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{home}"}
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str) -> subprocess.Popen[str]:
@@ -422,6 +422,14 @@ def test_the_programs_of_the_readme_run(home: Path) -> None:
         start(program("serve.py", serve))
         said = start(program("ask.py", ask)).communicate(timeout=30)[0]
         assert said.split("\n") == ["42", "3", "2", "1", "TypeError True", "['alpha', 'gamma']", ""]
+        assert started.pop().returncode == 0
+        program("counter.py", counter)
+        service = "counter=counter:Counter,replication=passive,replicas=1"
+        other = start(*f"-m meshcore run --json --id beta --peer {url} --service {service}".split())
+        assert other.stdout is not None
+        assert json.loads(other.stdout.readline())["event"] == "ready"
+        call = start(*"-m meshcore call counter add 3 --via beta".split())
+        assert call.communicate(timeout=30)[0] == "3\n"
         assert started.pop().returncode == 0
         for process in reversed(started):
             process.terminate()
