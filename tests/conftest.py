@@ -19,6 +19,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# On a shared machine the time that an example takes says nothing of the code; and on a fresh clone
+# the first text that is drawn builds tables of Unicode for more than a second.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 SETTLE_TIMEOUT = 3.0  # seconds for what is closing on another thread
 
