@@ -96,8 +96,10 @@ class Leading(Serving):
             self._lease_until = 0.0
             self._emit(ReleaseLease())
         if was is not Role.FOLLOWER:
+            # A follower's wait goes on: or those who lack entries, and are refused each time, would
+            # keep the one that has them all from ever standing.
             self._emit(StateChanged())
-        self._reset_election(now)
+            self._reset_election(now)
 
     def _majority_until(self) -> float:
         """Until when a majority is known to follow; who is alone is one."""

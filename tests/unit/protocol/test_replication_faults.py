@@ -147,3 +147,21 @@ def test_a_primary_removes_who_is_away_for_long() -> None:
 
 def test_a_primary_that_was_paused_removes_nobody_by_old_announcements() -> None:
     assert _who_are_left(5.0) == MEMBERS
+
+
+def test_who_refuses_a_vote_goes_on_waiting_for_its_own_turn() -> None:
+    """Or those who lack entries would keep the one that has them from ever standing (100141)."""
+    members = ("a/1", "b/1", "c/1")
+    entry = Entry(1, 1, Kind.EMPTY)
+    stored = Stored(1, None, Checkpoint(0, 0, members, [], None), (entry,))
+    machine = Replica(
+        "a/1", stored, size=3, replication=Replication.PASSIVE, rng=random.Random(1),
+        leadership=Leadership.LEASE,
+    )  # fmt: skip
+    machine.begin(0.0)
+    at = machine.next_deadline()
+    assert at is not None
+    for term in range(2, 12):  # others get the lease, one after the other, and lack the entry
+        machine.on_message("b/1", Vote(term, 0, 0), at * term / 12)
+    assert machine.next_deadline() == at
+    assert any(isinstance(effect, effects.WantLease) for effect in machine.on_tick(at))
