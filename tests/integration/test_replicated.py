@@ -291,6 +291,24 @@ def test_an_active_group_gives_the_first_answer_also_if_its_primary_is_slow() ->
     run(scenario)
 
 
+def test_nobody_attends_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meshcore.services.replicated.host.ATTEND_WAIT", 0.1)
+
+    async def scenario() -> None:
+        async with trio("active") as made:
+            await made.group.add(1)
+            other = next(name for name in made.nodes if name != made.primary())
+            never = ["count", 1, 999, 1, b"", 2]  # a request that nobody has made
+            reply = await made.controller.request(other, "mesh:submit", never, timeout=5)
+            assert reply[0] == "not_primary"
+            host = made.nodes[other].services.served["count"].host
+            assert host is not None
+            assert host.machine is not None
+            assert not host.machine._attending
+
+    run(scenario)
+
+
 def test_the_primary_alone_gives_out_its_term() -> None:
     async def scenario() -> None:
         async with trio("passive") as made:

@@ -21,7 +21,7 @@ from meshcore.protocol.replication.core import Leadership, ReplicaTimings
 from meshcore.protocol.replication.formation import Formation
 from meshcore.protocol.replication.plain import BadMessage, decode
 from meshcore.protocol.replication.records import Replication, Stored, node_of
-from meshcore.protocol.replication.replica import Replica, View
+from meshcore.protocol.replication.replica import Replica
 from meshcore.services.instance import Instance
 from meshcore.services.outcome import is_same
 from meshcore.services.replicated.alarm import Alarm
@@ -32,6 +32,7 @@ from meshcore.storage.replicas import Formed, Job, MemoryStore, ReplicaStore
 
 _LOG = logging.getLogger("meshcore.services")
 HAND_OVER_WAIT = 2.0  # seconds for another replica to take over when this one stops
+ATTEND_WAIT = 5.0  # seconds that a request is attended: longer than any attempt of a client
 KINDS = {"active": Replication.ACTIVE, "passive": Replication.PASSIVE}
 
 
@@ -100,9 +101,9 @@ class ReplicaHost:
         """Hand over where this is the primary, then take no more part."""
         machine = self.machine
         if machine is not None and machine.view().role == "primary" and not self._closed:
-            target = self._successor(machine.view())
-            if target is not None:
-                self._do(machine.designate, target)
+            there = [member for member in machine.members if member in self._seen]
+            if there:
+                self._do(machine.designate, there[0])
                 await self._wait(lambda: machine.view().role != "primary", HAND_OVER_WAIT)
         self._closed = True
         self._alarm.cancel()
@@ -112,10 +113,6 @@ class ReplicaHost:
         self._carrier.close()
         self._replies.refuse_all()
         await asyncio.get_running_loop().run_in_executor(None, self._store.close)
-
-    def _successor(self, view: View) -> str | None:
-        there = [member for member in view.members if member in self._seen]
-        return there[0] if there else None
 
     async def _wait(self, condition: Callable[[], bool], timeout: float) -> bool:
         """Wait until that is so, as looked at after each step; whether it is."""
@@ -280,6 +277,13 @@ class ReplicaHost:
             return
         now = time.monotonic()
         self._perform(self.machine.attend(ref, session=session, number=number, now=now))
+        asyncio.get_running_loop().call_later(ATTEND_WAIT, self._attended_long, ref)
+
+    def _attended_long(self, ref: int) -> None:
+        """Whoever asked has asked again since, or is gone: that request may never come here."""
+        if self.machine is not None and self._replies.is_waiting(ref):
+            self.machine.forget(ref)
+            self._replies.tell(effects.Refused(ref, effects.Refusal.NOT_PRIMARY))
 
     # Control -------------------------------------------------------------------------------------
 
@@ -304,22 +308,16 @@ class ReplicaHost:
         return await self._wait(leads, timeout)
 
     def step_aside(self) -> None:
-        """The service does not answer."""
         if self.machine is not None:
             self._do(self.machine.step_aside)
 
     def resume(self) -> None:
-        """The service answers again."""
         if self.machine is not None:
             self._do(self.machine.resume)
 
     def set_checkpoints(self, *, interval: float | None, log_bytes: int | None) -> None:
         """When checkpoints are taken, from now on."""
-        before = self._checkpoints
-        self._checkpoints = (
-            before[0] if interval is None else interval,
-            before[1] if log_bytes is None else log_bytes,
-        )
+        self._checkpoints = interval or self._checkpoints[0], log_bytes or self._checkpoints[1]
         machine = self.machine
         if machine is not None:
             now = time.monotonic()

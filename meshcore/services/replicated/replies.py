@@ -32,6 +32,9 @@ class Replies:
                 traceback = self._tracebacks.get(effect.answer, "")
             reply(effect, traceback)
 
+    def is_waiting(self, ref: int) -> bool:
+        return ref in self._waiting
+
     def refuse_all(self) -> None:
         """Nobody is answered any more."""
         waiting, self._waiting = self._waiting, {}
