@@ -53,6 +53,7 @@ def test_a_demoted_primary_puts_back_what_was_not_committed() -> None:
     lost = group.call(A, session, 2, request="lost")
     assert group.ran(A) == [f"{session}:1", "lost"]
     leads = _leads(group, B, C)
+    group.pass_time(1.5)  # without a majority it notices by itself
     assert group.answer(lost) == "demoted"
     assert group.ran(A) == [f"{session}:1"]
     kept = group.call(leads, session, 2, request="kept")
@@ -69,6 +70,7 @@ def test_a_primary_demoted_with_nothing_uncommitted_goes_on_as_it_is() -> None:
     restored = group.nodes[A].restored
     group.cut = {A}
     _leads(group, B, C)
+    group.pass_time(1.5)  # without a majority it notices by itself
     assert group[A].view().role != "primary"
     assert group.nodes[A].restored == restored
     group.cut = set()
