@@ -1,10 +1,15 @@
 """Who is in the group: hand-over to another member, and who is replaced by whom.
 
 The primary looks at who announces itself for the group. A member whose node shows another replica
-has lost its state: it is removed. A member that is not there for `replace_after` is removed where a
-spare waits. Where members are missing somebody who is there *learns*: it gets the log, and neither
-votes nor counts; once it has nearly all it is made a member. One change at a time, each an entry
-that is in force from when it is appended. Source: Ongaro (2014), sections 4.1, 4.2, 3.10.
+is *lost*, with its disk; one that is not there for `replace_after` is *absent*, and is replaced
+where a spare waits. First somebody who is there *learns*: it gets the log, and neither votes nor
+counts. Once it has nearly all, the members change, in two steps, the second as soon as the first is
+committed: so that the group is only for a moment in need of more than it will be in the end. A lost
+member leaves before the new one joins: each member more that must be there would be one more that
+can fail. One that is absent may come back, and counts then: it leaves after the new one has joined.
+
+One change at a time, each an entry that is in force from when it is appended. Source: Ongaro (2014),
+sections 4.1, 4.2, 3.10.
 """
 
 from __future__ import annotations
@@ -95,19 +100,53 @@ class Membership(Leading):
             return
         self._note_absence(now)
         outside = [name for name in self._present if name not in self.members and name != self.own]
+        surplus = len(self.members) - self.size
+        lost, absent = self._who_is_lost(outside), self._is_one_absent(now)
         for learner in [name for name in self.learners if name not in outside]:
             self._dismiss(learner)
-        if len(self.members) < self.size:
-            self._take_in(outside, now)
+        if surplus > 0:
+            self._remove(lost or self._least_there(), now)
+        elif surplus < 0 or lost is not None or absent:
+            fit = self._teach(outside, now)
+            if fit is None:
+                return
+            if surplus == 0 and lost is not None:
+                self._remove(lost, now)
+            else:
+                del self.learners[fit]
+                self._change((*self.members, fit), now)
         else:
-            self._replace_one(outside, now)
+            for learner in list(self.learners):  # whom it was to replace is back
+                self._dismiss(learner)
 
-    def _take_in(self, outside: list[str], now: float) -> None:
+    def _commit_to(self, index: int, now: float) -> None:
+        is_changed = self.commit < self._members[-1][0] <= index
+        super()._commit_to(index, now)
+        if is_changed:
+            self._look_at_members(now)  # the other half of a replacement
+
+    def _who_is_lost(self, outside: list[str]) -> str | None:
+        """A member whose node shows another replica."""
+        nodes = {node_of(name) for name in outside}
+        return next((name for name in self._absent_since if node_of(name) in nodes), None)
+
+    def _is_one_absent(self, now: float) -> bool:
+        """Whether a member is away for so long that somebody else is to take its place."""
+        return any(
+            now >= since + self.timings.replace_after for since in self._absent_since.values()
+        )
+
+    def _least_there(self) -> str:
+        """Who leaves where there is one too many: who is away, longest first, else the newest."""
+        if self._absent_since:
+            return min(self._absent_since, key=lambda name: self._absent_since[name])
+        return self.others()[-1]
+
+    def _teach(self, outside: list[str], now: float) -> str | None:
+        """Have one of these learn; returns who has learnt enough to be a member."""
         for learner in list(self.learners):
             if self._is_fit(learner, now):
-                del self.learners[learner]
-                self._change((*self.members, learner), now)
-                return
+                return learner
             if now >= self.peers[learner].heard_at + AWAY:
                 self._dismiss(learner)
                 self._tried[learner] = None
@@ -119,6 +158,7 @@ class Membership(Leading):
             self.learners[learner] = None
             self.peers[learner] = self._new_progress(now)
             self._emit(StateChanged())
+        return None
 
     def _is_fit(self, learner: str, now: float) -> bool:
         """Whether it can be a member: it answers, and has nearly all on its disk.
@@ -133,18 +173,13 @@ class Membership(Leading):
         del self.learners[learner], self.peers[learner]
         self._emit(StateChanged())
 
-    def _replace_one(self, outside: list[str], now: float) -> None:
-        nodes = {node_of(name) for name in outside}
-        for member, since in self._absent_since.items():
-            lost = node_of(member) in nodes
-            if not lost and not (outside and now >= since + self.timings.replace_after):
-                continue
-            left = tuple(name for name in self.members if name != member)
-            there = sum(name == self.own or name in self._present for name in left)
-            if there >= quorum.majority(len(left)):
-                self.peers.pop(member, None)
-                self._change(left, now)
-                return
+    def _remove(self, member: str, now: float) -> None:
+        """Remove it, unless those who are left would be too few to decide anything."""
+        left = tuple(name for name in self.members if name != member)
+        there = sum(name == self.own or name in self._present for name in left)
+        if there >= quorum.majority(len(left)):
+            self.peers.pop(member, None)
+            self._change(left, now)
 
     def _knows_who_is_there(self, now: float) -> bool:
         """Whether a majority has confirmed lately that this is the primary.

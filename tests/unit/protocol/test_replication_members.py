@@ -6,7 +6,7 @@ import pytest
 
 from meshcore.protocol.replication import effects
 from meshcore.protocol.replication.members import Membership
-from meshcore.protocol.replication.messages import Lead, Vote
+from meshcore.protocol.replication.messages import Append, Lead, Vote
 from meshcore.protocol.replication.records import Kind, Replication, Stored
 from tests.unit.protocol.replication_world import THREE, A, B, C, D, Group
 
@@ -165,13 +165,105 @@ def test_who_has_nothing_on_its_disk_yet_is_made_no_member() -> None:
 
 def test_a_change_is_in_force_when_appended_and_waits_for_the_one_before() -> None:
     group = Group(running=[A, B])
+    group.start(NEW_C, Stored.new(THREE))
     group.lead()
     group.slow_disk = {A, B}
-    _show(group, A, B, NEW_C, D)
+    _show(group, A, B, NEW_C)
+    group.pass_time(1.0, until=lambda: group[A].members != THREE)
     assert group[A].members == (A, B)
     group.pass_time(1.0)
-    assert group[A].members == (A, B)  # not committed: nothing more
-    assert _members_entries(group, A) == [[A, B]]
+    assert _members_entries(group, A) == [[A, B]]  # not committed: nothing more
+    group.slow_disk = set()
+    since = group.now
+    group.settle()
+    assert _members_entries(group, A) == [[A, B], [A, B, NEW_C]]
+    assert group.now == since  # the second does not wait for a beat
+
+
+def test_a_lost_member_stays_until_its_new_self_has_learnt() -> None:
+    group = Group(running=[A, B])
+    group.start(NEW_C, Stored.new(THREE))
+    group.lead()
+    group.slow_disk = {NEW_C}
+    _show(group, A, B, NEW_C)
+    group.pass_time(3.0)
+    assert group[A].members == THREE
+    group.slow_disk = set()
+    group.pass_time(1.0)
+    assert group[A].members == (A, B, NEW_C)
+
+
+def test_a_disk_lost_while_an_absent_member_is_replaced_stops_nothing() -> None:
+    group = Group()
+    group.lead()
+    session = group.open()
+    group.cut = {C}
+    _show(group, A, B)
+    group.pass_time(70.0)
+    group.start(D, Stored.new(THREE))
+    group.slow_disk = {D}
+    _show(group, A, B, D)
+    group.pass_time(1.0)
+    assert group[A].view().learners == (D,)
+    group.nodes.pop(B)
+    group.start("b/2", Stored.new(THREE))
+    group.cut = set()
+    _show(group, A, "b/2", C, D)
+    group.pass_time(10.0)
+    leads = next(own for own in (A, C) if group[own].view().role == "primary")
+    group.slow_disk = set()
+    group.pass_time(20.0)
+    assert len(group[leads].members) == 3
+    assert {A, C} < set(group[leads].members)
+    assert group.answer(group.call(leads, session, 1)) == "1"
+
+
+def test_a_spare_joins_before_the_absent_one_leaves() -> None:
+    group = Group()
+    group.start(D, Stored.new(THREE))
+    group.lead()
+    group.cut = {C}
+    _show(group, A, B)
+    group.pass_time(61.0)
+    _show(group, A, B, D)
+    group.pass_time(2.0)
+    assert _members_entries(group, A) == [[A, B, C, D], [A, B, D]]
+
+
+def test_an_absent_member_that_is_back_before_it_left_stays_and_the_new_one_leaves() -> None:
+    group = Group()
+    group.start(D, Stored.new(THREE))
+    group.lead()
+    group.cut = {C}
+    _show(group, A, B)
+    group.pass_time(61.0)
+    group.slow_disk = {B}
+    _show(group, A, B, D)
+    group.pass_time(1.0)
+    assert group[A].members == (A, B, C, D)
+    group.cut = set()
+    _show(group, A, B, C, D)
+    group.slow_disk = set()
+    group.pass_time(1.0)
+    assert _members_entries(group, A) == [[A, B, C, D], [A, B, C]]
+
+
+def test_who_learnt_for_nothing_is_a_spare_again() -> None:
+    group = Group()
+    group.start(D, Stored.new(THREE))
+    group.lead()
+    group.cut = {C}
+    _show(group, A, B)
+    group.pass_time(61.0)
+    group.slow_disk = {D}
+    _show(group, A, B, D)
+    group.pass_time(1.0)
+    assert group[A].view().learners == (D,)
+    group.cut = set()
+    _show(group, A, B, C, D)
+    group.pass_time(1.0)
+    assert group[A].view().learners == ()
+    assert group[A].members == THREE
 
 
 def test_nobody_is_removed_if_those_who_are_left_are_no_majority() -> None:
@@ -242,10 +334,15 @@ def test_a_new_primary_goes_on_with_the_members_as_they_were_changed() -> None:
 
 def test_a_change_that_nobody_else_got_is_rolled_back() -> None:
     group = Group(running=[A, B, C])
+    group.start(NEW_C, Stored.new(THREE))
     group.lead()
-    group.cut = {A}
+    group.loses = lambda sender, target, message: (
+        isinstance(message, Append) and any(e.kind is Kind.MEMBERS for e in message.entries)
+    )
     group.take(A, group[A].set_present([A, B, NEW_C], group.now))
+    group.pass_time(1.0, until=lambda: group[A].members != THREE)
     assert group[A].members == (A, B)
+    group.cut = {A}
     group.pass_time(5.0)
     group.cut = set()
     group.pass_time(2.0)
