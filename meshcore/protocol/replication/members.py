@@ -8,8 +8,8 @@ committed: so that the group is only for a moment in need of more than it will b
 member leaves before the new one joins: each member more that must be there would be one more that
 can fail. One that is absent may come back, and counts then: it leaves after the new one has joined.
 
-One change at a time, each an entry that is in force from when it is appended. Source: Ongaro (2014),
-sections 4.1, 4.2, 3.10.
+One change at a time, each an entry that is in force from when it is appended. Source: Ongaro
+(2014), sections 4.1, 4.2, 3.10.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from meshcore.protocol.replication.records import Checkpoint, Entry, Kind, Repli
 from meshcore.protocol.replication.replica import Replica
 from meshcore.sim.replicas.planted import planted
 
-A, B, C = "a/1", "b/1", "c/1"
+A, B, C, D = "a/1", "b/1", "c/1", "d/1"
 MEMBERS = (A, B, C)
 
 
@@ -119,34 +119,33 @@ def test_a_vote_that_was_being_written_is_not_said_after_the_stop() -> None:
     replica.machine.check_invariants()
 
 
-def _who_are_left(pause: float) -> tuple[str, ...]:
-    """C is away for longer than `replace_after`, a spare waits; then the primary pauses."""
+def _members_after(pause: float) -> tuple[str, ...]:
+    """C is away for longer than `replace_after`, D learns; then the primary may pause."""
     primary = Driven()
     primary.lead()
     machine = primary.machine
     primary.hear(B, Appended(machine.term, True, 1, 1))
     assert machine.ready
-    primary.take(machine.set_present([A, B, "d/1"], primary.now))
-    while primary.now < 61.0 and C in machine.members:
+    primary.take(machine.set_present([A, B, D], primary.now))
+    while primary.now < 61.0 and not machine.learners:
         primary.tick()
         number = max(append.round for append in primary.sent(Append))
-        if primary.now < 59.0 or not pause:
-            primary.hear(B, Appended(machine.term, True, machine.journal.last, number))
-        else:
-            # What B said before the pause is read after it, and so is what was announced.
-            primary.now += pause
-            primary.hear(B, Appended(machine.term, True, machine.journal.last, number))
-            primary.take(machine.set_present([A, B, "d/1"], primary.now))
-            break
+        primary.hear(B, Appended(machine.term, True, machine.journal.last, number))
+    assert list(machine.learners) == [D]
+    # What both said before the pause is read after it, and so is what was announced.
+    primary.now += pause
+    for sender in (B, D):
+        primary.hear(sender, Appended(machine.term, True, machine.journal.last, number))
+    primary.take(machine.set_present([A, B, D], primary.now))
     return machine.members
 
 
-def test_a_primary_removes_who_is_away_for_long() -> None:
-    assert _who_are_left(0.0) == (A, B)
+def test_a_primary_replaces_who_is_away_for_long() -> None:
+    assert _members_after(0.0) == (*MEMBERS, D)
 
 
-def test_a_primary_that_was_paused_removes_nobody_by_old_announcements() -> None:
-    assert _who_are_left(5.0) == MEMBERS
+def test_a_primary_that_was_paused_replaces_nobody_by_old_announcements() -> None:
+    assert _members_after(5.0) == MEMBERS
 
 
 def test_who_refuses_a_vote_goes_on_waiting_for_its_own_turn() -> None:
