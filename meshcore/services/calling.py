@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from meshcore.errors import (
@@ -20,6 +20,7 @@ from meshcore.errors import (
 from meshcore.services.outcome import outcome_of
 
 CALL = "mesh:call"
+Call = tuple[str, Sequence[Any], dict[str, Any]]  # method, args, kwargs
 
 
 class Request(Protocol):
@@ -34,7 +35,7 @@ async def call_member(
     request: Request,
     node: str,
     group: str,
-    call: tuple[str, list[Any], dict[str, Any]],
+    call: Call,
     *,
     number: int,
     client: str,

@@ -20,11 +20,11 @@ import asyncio
 import contextlib
 import inspect
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from typing import Any, Literal, TypeVar, cast
 
 from meshcore.errors import ConfigError, RPCNotFoundError
-from meshcore.services.calling import call_member
+from meshcore.services.calling import Call, call_member
 from meshcore.services.directory import Members, Offer, added, close_to
 from meshcore.services.policies import ask_all, ask_until, error_of
 from meshcore.services.registry import Registry
@@ -270,19 +270,14 @@ class Group:
             raise response.exception
         return response.result
 
-    async def _timed(
-        self,
-        call: tuple[str, list[Any], dict[str, Any]],
-        members: Members,
-        offers: tuple[Offer, ...],
-    ) -> Any:
+    async def _timed(self, call: Call, members: Members, offers: tuple[Offer, ...]) -> Any:
         replicated = any(offer.replication != "none" for offer in offers)
         if replicated and call[0] != "heartbeat":
             self._readonly = frozenset(name for offer in offers for name in offer.readonly)
             return await self._call_replicated(call)
         return await self._by_policy(self.policy or "all", members, call)
 
-    async def _call_replicated(self, call: tuple[str, Sequence[Any], dict[str, Any]]) -> Any:
+    def _call_replicated(self, call: Call) -> Awaitable[Any]:
         if self.policy not in (None, "first"):
             raise ConfigError(
                 f"{self.name} is replicated: its members do the same calls, so that there is one"
@@ -291,7 +286,7 @@ class Group:
         if self._replicated is None:
             self._replicated = self._registry.client(self.name)
         method, args, kwargs = call
-        return await self._replicated.call(
+        return self._replicated.call(
             method,
             args,
             kwargs,
@@ -314,9 +309,7 @@ class Group:
 
     # Policies ------------------------------------------------------------------------------------
 
-    async def _by_policy(
-        self, policy: Policy, members: Members, call: tuple[str, list[Any], dict[str, Any]]
-    ) -> Any:
+    async def _by_policy(self, policy: Policy, members: Members, call: Call) -> Any:
         method = call[0]
         if not members:
             raise RPCNotFoundError(f"no member of {self.name} answers now", may_have_run=False)
@@ -349,7 +342,7 @@ class Group:
         if not task.cancelled():
             task.exception()  # seen: the call succeeded elsewhere
 
-    async def _call_one(self, node: str, call: tuple[str, list[Any], dict[str, Any]]) -> Any:
+    async def _call_one(self, node: str, call: Call) -> Any:
         # All members are asked at once: the time for the whole is one for each of them, and those
         # who have answered by then are not lost.
         whole = math.inf if self._timeout is None else self._timeout

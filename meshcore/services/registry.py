@@ -14,6 +14,7 @@ from meshcore.errors import MeshError, RPCConnectionError, RPCError
 from meshcore.router import Router
 from meshcore.services.calling import Request
 from meshcore.services.directory import Directory, Members, Offer, OnChange, offer_of
+from meshcore.services.replicated.carrier import Post
 from meshcore.services.replicated.client import ReplicatedClient
 
 GROUPS = "mesh:groups"
@@ -29,10 +30,11 @@ class Registry:
     is_attached = False
 
     def __init__(
-        self, directory: Directory, request: Request, *, node_id: str, router: Router
+        self, directory: Directory, request: Request, post: Post, *, node_id: str, router: Router
     ) -> None:
         self._directory = directory
         self.request = request
+        self._post = post
         self.node_id = node_id
         self._router = router
         self._clients: dict[str, ReplicatedClient] = {}
@@ -59,7 +61,7 @@ class Registry:
             client = self._clients[group] = ReplicatedClient(
                 group,
                 client=self.node_id,
-                request=self.request,
+                post=self._post,
                 offers=lambda: self.offers(group),
                 refresh=lambda: self.refresh(group, now=True),
             )
@@ -92,9 +94,9 @@ class AttachedRegistry(Registry):
     is_attached = True
 
     def __init__(
-        self, directory: Directory, request: Request, *, node_id: str, router: Router
+        self, directory: Directory, request: Request, post: Post, *, node_id: str, router: Router
     ) -> None:
-        super().__init__(directory, request, node_id=node_id, router=router)
+        super().__init__(directory, request, post, node_id=node_id, router=router)
         self._known: dict[str, tuple[Offer, ...]] = {}
         self._asked_at = float("-inf")
 

@@ -73,9 +73,9 @@ class Services:
         self.directory = Directory(mesh)
         self.directory.on_offers = self._on_offers
         self.registry: Registry = (
-            AttachedRegistry(self.directory, request, node_id=self.node_id, router=router)
+            AttachedRegistry(self.directory, request, post, node_id=self.node_id, router=router)
             if config.ephemeral
-            else Registry(self.directory, request, node_id=self.node_id, router=router)
+            else Registry(self.directory, request, post, node_id=self.node_id, router=router)
         )
         self.served: dict[str, Served] = {}
         self._running = False

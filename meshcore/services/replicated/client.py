@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from meshcore.errors import (
@@ -29,9 +29,9 @@ from meshcore.payload.values import decode_value
 from meshcore.protocol.replication.effects import Refusal
 from meshcore.protocol.replication.records import node_of
 from meshcore.protocol.replication.sessions import WINDOW
-from meshcore.services.calling import Request
 from meshcore.services.directory import Offer
 from meshcore.services.outcome import encode_request, outcome_of
+from meshcore.services.replicated.carrier import Post
 from meshcore.services.replicated.hedging import FLAGS, first_of
 
 SUBMIT = "mesh:submit"
@@ -69,20 +69,20 @@ class _Session:
 
 
 class ReplicatedClient:
-    """Calls `group` through `request`; `offers` tells who serves it now."""
+    """Calls `group` through `post`; `offers` tells who serves it now."""
 
     def __init__(
         self,
         group: str,
         *,
         client: str,
-        request: Request,
+        post: Post,
         offers: Callable[[], Sequence[Offer]],
         refresh: Callable[[], Any],
     ) -> None:
         self.group = group
         self._client = client
-        self._request = request
+        self._post = post
         self._offers = offers
         self._refresh = refresh
         self._sessions: list[_Session] = []
@@ -101,36 +101,28 @@ class ReplicatedClient:
         """The value; see `Group.call` for the errors."""
         request = encode_request(method, args, kwargs)
         deadline = time.monotonic() + timeout
-        session = await self._room(deadline)
+        session = self._session_with_room() or await self._room(deadline)
         number = session.take()
-        try:
-            return await self._call(session, number, request, read_only, deadline, method)
-        finally:
-            session.open.pop(number, None)
-            self._give_room()
-
-    async def _call(
-        self,
-        session: _Session,
-        number: int,
-        request: bytes,
-        read_only: bool,
-        deadline: float,
-        method: str,
-    ) -> Any:
         flags = 1 if read_only else 0
         asked: list[str] = []  # who may have done it
 
         def payload() -> list[Any]:
             return [self.group, session.session, number, session.low, request, flags]
 
-        node, reply = await self._ask(SUBMIT, payload, deadline, asked)
-        may_have_run = bool(asked)  # an earlier attempt, of which nothing more was heard
+        try:
+            node, reply = await self._ask(SUBMIT, payload, deadline, asked)
+        finally:
+            session.open.pop(number, None)
+            if self._waiting:
+                self._give_room()
         if reply[0] == 0:
             outcome = decode_value(reply[1])
-            if len(reply) > 2 and reply[2] and len(outcome) == 2:
+            if len(outcome) == 1:
+                return outcome[0]
+            if len(reply) > 2:
                 outcome[1]["traceback"] = reply[2]
             return outcome_of(outcome, node_id=node, directive=f"{self.group}.{method}")
+        may_have_run = bool(asked)  # an earlier attempt, of which nothing more was heard
         if reply[0] == Refusal.EVICTED:
             self._drop(session)
             raise RPCError(
@@ -188,7 +180,9 @@ class ReplicatedClient:
             await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
             pause = min(pause * 2, PAUSE_MAX)
 
-    async def _send(self, node: str, directive: str, payload: list[Any], timeout: float) -> Any:
+    def _send(
+        self, node: str, directive: str, payload: list[Any], timeout: float
+    ) -> Awaitable[Any]:
         """One attempt; in an active group the first answer of two counts."""
         offers = self._offers()
         if offers is not self._known:
@@ -196,9 +190,9 @@ class ReplicatedClient:
             active = [o.node for o in offers if o.replication == "active" and o.is_member]
             self._attending = active if len(active) > 1 else []
         if directive is SUBMIT and self._attending and not payload[FLAGS]:
-            other = next(one for one in self._attending if one != node)
-            return await first_of(self._request, node, other, directive, payload, timeout=timeout)
-        return await self._request(node, directive, payload, timeout=timeout)
+            other = self._attending[self._attending[0] == node]
+            return first_of(self._post, node, other, directive, payload, timeout=timeout)
+        return self._post(node, directive, payload, timeout=timeout)
 
     def _timed_out(self, last: str, asked: list[str]) -> RPCError:
         text = f"{self.group}: no answer in time" + (f"; {last}" if last else "")
@@ -235,12 +229,15 @@ class ReplicatedClient:
 
     # Sessions ------------------------------------------------------------------------------------
 
+    def _session_with_room(self) -> _Session | None:
+        for session in self._sessions:
+            if session.has_room():
+                return session
+        return None
+
     async def _room(self, deadline: float) -> _Session:
-        """A session with room for a call."""
-        while True:
-            for session in self._sessions:
-                if session.has_room():
-                    return session
+        """Wait for a session with room for a call."""
+        while (session := self._session_with_room()) is None:
             if len(self._waiting) >= WAITING_MAX:
                 raise BusyError(
                     f"{WAITING_MAX} calls of {self.group} wait here", may_have_run=False
@@ -259,6 +256,7 @@ class ReplicatedClient:
                     f"{self.group}: no answer in time; no session could be opened{why}",
                     may_have_run=False,
                 ) from None
+        return session
 
     async def _open(self, deadline: float) -> None:
         try:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from meshcore.errors import MeshError
-from meshcore.services.calling import Request
+from meshcore.services.replicated.carrier import Post
 
 HEDGE = 0.1  # seconds without an answer until another replica is asked
 ATTEND = 2  # the flag of `mesh:submit` that asks for that
@@ -18,30 +17,24 @@ FLAGS = 5  # where the flags are in its payload
 
 
 async def first_of(
-    request: Request, node: str, other: str, directive: str, payload: list[Any], *, timeout: float
+    post: Post, node: str, other: str, directive: str, payload: list[Any], *, timeout: float
 ) -> Any:
     """The reply of `node`, or the answer of `other` where that comes sooner."""
-    first = asyncio.ensure_future(request(node, directive, payload, timeout=timeout))
-    asking = {first}
-    try:
-        done, _ = await asyncio.wait(asking, timeout=HEDGE)
-        if done or timeout <= HEDGE:
-            return await first
+    first = post(node, directive, payload, timeout=timeout)
+
+    def ask_other() -> None:
         attend = [*payload[:FLAGS], ATTEND]
-        second = asyncio.ensure_future(request(other, directive, attend, timeout=timeout - HEDGE))
-        asking.add(second)
-        done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
-        if first not in done and _is_answer(second):
-            return second.result()
+        post(other, directive, attend, timeout=timeout - HEDGE).add_done_callback(take)
+
+    def take(second: asyncio.Future[Any]) -> None:
+        # Whatever else it says is of no use: the reply of `node` is waited for anyway.
+        if second.exception() is None and second.result()[0] == 0 and not first.done():
+            first.set_result(second.result())
+
+    if timeout <= HEDGE:
+        return await first
+    timer = asyncio.get_running_loop().call_later(HEDGE, ask_other)
+    try:
         return await first
     finally:
-        for one in asking:
-            one.cancel()
-        await asyncio.gather(*asking, return_exceptions=True)
-
-
-def _is_answer(second: asyncio.Future[Any]) -> bool:
-    error = second.exception()
-    if error is not None and not isinstance(error, MeshError):
-        raise error
-    return error is None and bool(second.result()[0] == 0)
+        timer.cancel()

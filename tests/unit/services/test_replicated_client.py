@@ -47,12 +47,30 @@ class Nodes:
             raise answer
         return answer
 
+    def post(
+        self, node: str, directive: str, payload: Any, *, timeout: float
+    ) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        task = asyncio.ensure_future(self.request(node, directive, payload, timeout=timeout))
+
+        def take(done: asyncio.Future[Any]) -> None:
+            error = done.exception()
+            if future.done():
+                return
+            if error is None:
+                future.set_result(done.result())
+            else:
+                future.set_exception(error)
+
+        task.add_done_callback(take)
+        return future
+
     def client(self) -> ReplicatedClient:
         async def refresh() -> None:
             await asyncio.sleep(0)
 
         return ReplicatedClient(
-            "bank", client="me", request=self.request,
+            "bank", client="me", post=self.post,
             offers=lambda: [offer("a", "primary"), offer("b"), offer("c")], refresh=refresh,
         )  # fmt: skip
 
