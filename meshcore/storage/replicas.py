@@ -25,18 +25,20 @@ from meshcore.protocol.replication.effects import Persist
 from meshcore.protocol.replication.plain import (
     BadMessage,
     checkpoint_of,
-    entry_of,
+    pack,
     plain_checkpoint,
-    plain_entry,
+    unpack,
 )  # fmt: skip
-from meshcore.protocol.replication.records import Stored
+from meshcore.protocol.replication.records import Entry, Stored
 
 APPLICATION_ID = 0x6D657367  # "mesg"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE entry (number INTEGER PRIMARY KEY, data BLOB NOT NULL);
-"""
+CREATE TABLE entries (first INTEGER PRIMARY KEY, data BLOB NOT NULL);
+"""  # a row holds entries from `first` on; where a later row begins within them, its are valid
+_DELETE_BEFORE = """DELETE FROM entries
+WHERE first < (SELECT max(first) FROM entries WHERE first <= ?)"""
 WAL_BYTES_KEPT = 16 * 1024 * 1024
 
 
@@ -96,6 +98,7 @@ class ReplicaStore:
         self._waiting: list[Job] = []
         self._closing = False
         self._failed = False
+        self._next = 0  # the entry after the last one that was written in this life
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         try:
@@ -156,12 +159,7 @@ class ReplicaStore:
             vote, checkpoint = self._get("vote"), self._get("checkpoint")
             if checkpoint is None and vote is None:
                 return None
-            rows = self._database.execute("SELECT data FROM entry ORDER BY number")
-            entries = tuple(entry_of(decode_value(data)) for (data,) in rows)
-            if [e.index for e in entries] != list(
-                range(entries[0].index, entries[-1].index + 1) if entries else ()
-            ):
-                raise ValueError("entries are missing")
+            entries = self._entries()
             term, voted_for = vote or (0, None)
             if checkpoint is None:
                 formation = self.formation or {}
@@ -173,6 +171,16 @@ class ReplicaStore:
                 f"{self._path}: the state of the replica is damaged ({error}); move it away, and"
                 " the node is taken in as a new replica"
             ) from error
+
+    def _entries(self) -> tuple[Entry, ...]:
+        entries: list[Entry] = []
+        for (data,) in self._database.execute("SELECT data FROM entries ORDER BY first"):
+            batch = unpack(data)
+            known = batch[0].index - entries[0].index if entries else 0
+            if known > len(entries):
+                raise ValueError("entries are missing")
+            entries[known:] = batch
+        return tuple(entries)
 
     # Writing -------------------------------------------------------------------------------------
 
@@ -245,12 +253,12 @@ class ReplicaStore:
         if job.checkpoint is not None:
             self._put("checkpoint", plain_checkpoint(job.checkpoint))
             if job.reset:
-                run("DELETE FROM entry")
+                run("DELETE FROM entries")
             else:
-                run("DELETE FROM entry WHERE number < ?", (job.keep_from,))
+                run(_DELETE_BEFORE, (job.keep_from,))
         if job.entries:
-            run("DELETE FROM entry WHERE number >= ?", (job.entries[0].index,))
-            self._database.executemany(
-                "INSERT INTO entry VALUES (?, ?)",
-                [(entry.index, encode_value(plain_entry(entry))) for entry in job.entries],
-            )
+            first = job.entries[0].index
+            if first != self._next:
+                run("DELETE FROM entries WHERE first >= ?", (first,))
+            run("INSERT INTO entries VALUES (?, ?)", (first, pack(job.entries)))
+            self._next = job.entries[-1].index + 1

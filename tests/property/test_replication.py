@@ -11,6 +11,7 @@ import random
 from contextlib import suppress
 from typing import Any
 
+import msgpack
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -34,8 +35,10 @@ from meshcore.protocol.replication.plain import (
     decode,
     encode,
     entry_of,
+    pack,
     plain_checkpoint,
     plain_entry,
+    unpack,
 )  # fmt: skip
 from meshcore.protocol.replication.records import Call, Checkpoint, Entry, Kind, Replication, Stored
 from meshcore.protocol.replication.replica import Replica
@@ -218,6 +221,7 @@ def test_a_message_is_what_it_was_before_it_travelled(message: Message) -> None:
 def test_an_entry_is_what_it_was_before_it_was_kept(body: Any, index: int, term: int) -> None:
     entry = Entry(index, term, *body)
     assert entry_of(plain_entry(entry)) == entry
+    assert unpack(pack((entry,))) == (entry,)
 
 
 @given(MEMBERS, TABLE, st.none() | st.binary(max_size=9))
@@ -228,10 +232,16 @@ def test_a_checkpoint_is_what_it_was_before_it_was_kept(
     assert checkpoint_of(plain_checkpoint(checkpoint)) == checkpoint
 
 
-@given(VALUES, st.sampled_from([decode, entry_of, checkpoint_of]))
+@given(VALUES, st.sampled_from([decode, entry_of, checkpoint_of, unpack]))
 def test_any_value_is_a_record_or_is_refused(value: Any, read: Any) -> None:
     with suppress(BadMessage):
         read(value)
+
+
+@given(VALUES)
+def test_any_bytes_are_entries_or_are_refused(value: Any) -> None:
+    with suppress(BadMessage):
+        unpack(msgpack.packb(value))
 
 
 @given(MESSAGES, st.data())

@@ -90,7 +90,7 @@ MAY_IMPORT_LATE: dict[str, str] = {
 # Third-party packages and the parts that may import them: one, behind our own interface.
 THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "zmq": ("meshcore.transport",),
-    "msgpack": ("meshcore.protocol.wire", "meshcore.payload"),
+    "msgpack": ("meshcore.protocol.wire", "meshcore.protocol.replication", "meshcore.payload"),
     "psutil": ("meshcore.host", "meshcore.work"),
     "click": ("meshcore.cli",),
     "rich": ("meshcore.cli",),

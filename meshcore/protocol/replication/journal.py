@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 
-from meshcore.protocol.replication.records import Entry
+from meshcore.protocol.replication.records import Batch, Entry
 
 
 class Journal:
@@ -20,6 +20,7 @@ class Journal:
         self._before = (index, term)
         self._entries: list[Entry] = []
         self._sizes: list[int] = [0]  # bytes up to and with the entry before; one more than entries
+        self._given = Batch()  # what `since` gave last: the disk and the others get the same
 
     @property
     def first(self) -> int:
@@ -52,7 +53,7 @@ class Journal:
         offset = max(0, index - self._before[0])
         return self._sizes[-1] - self._sizes[min(offset, len(self._entries))]
 
-    def since(self, index: int, *, count_max: int, bytes_max: int) -> tuple[Entry, ...]:
+    def since(self, index: int, *, count_max: int, bytes_max: int) -> Batch:
         """Entries from `index` on: at least one if there is one, and no more than this."""
         start = index - self.first
         stop = min(len(self._entries), start + count_max)
@@ -60,7 +61,11 @@ class Journal:
         if sizes[stop] > limit:
             while stop > start + 1 and sizes[stop] > limit:
                 stop -= 1
-        return tuple(self._entries[start:stop])
+        entries, given = self._entries, self._given
+        is_same = len(given) == stop - start and given and given[0] is entries[start]
+        if not is_same or given[-1] is not entries[stop - 1]:
+            self._given = Batch(entries[start:stop])
+        return self._given
 
     def append(self, entry: Entry) -> None:
         assert entry.index == self.last + 1

@@ -121,12 +121,13 @@ class Leading(Serving):
             return
         last = self.journal.last
         if last > self._flushed and self._may_flush():
-            entries = self.journal.since(
-                self._flushed + 1, count_max=last - self._flushed, bytes_max=2**62
-            )
-            self._flushed = last
+            while self._flushed < last:  # in the pieces in which it is sent
+                entries = self.journal.since(
+                    self._flushed + 1, count_max=COUNT_MAX, bytes_max=BYTES_MAX
+                )
+                self._flushed = entries[-1].index
+                self._persist(self._count, entries=entries)
             self._batches.append(last)
-            self._persist(self._count, entries=entries)
         if self._read_since_flush:
             self._beat(now)  # reads need a round that begins after they came
             return

@@ -1,14 +1,17 @@
 """Messages and records as plain values (lists, numbers, bytes), for the wire and for the disk.
 
-A message is a list that begins with its number, an entry `[index, term, kind, body]`. A peer may
-send anything: `decode` gives a message in which every field is as it should be, or raises
+A message is a list that begins with its number, an entry `[index, term, kind, body]`. Entries are
+MessagePack in it: the disk and all other replicas get the same bytes, which are made once. A peer
+may send anything: `decode` gives a message in which every field is as it should be, or raises
 `BadMessage` that names the field.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
+
+import msgpack
 
 from meshcore.protocol.replication.messages import (
     Append,
@@ -20,7 +23,7 @@ from meshcore.protocol.replication.messages import (
     Vote,
     Voted,
 )  # fmt: skip
-from meshcore.protocol.replication.records import Call, Checkpoint, Entry, Kind
+from meshcore.protocol.replication.records import Batch, Call, Checkpoint, Entry, Kind
 
 NUMBER_MAX: Final = 2**63 - 1
 ENTRIES_MAX: Final = 4096  # in a message
@@ -45,6 +48,16 @@ def plain_entry(entry: Entry) -> list[Any]:
     return [entry.index, entry.term, int(entry.kind), body]
 
 
+def pack(entries: Sequence[Entry]) -> bytes:
+    """Entries as bytes; those of a batch are made once."""
+    if isinstance(entries, Batch):
+        if not entries.data:
+            entries.data = _packb([plain_entry(entry) for entry in entries])
+        return entries.data
+    packed: bytes = _packb([plain_entry(entry) for entry in entries])
+    return packed
+
+
 def plain_checkpoint(held: Checkpoint) -> list[Any]:
     """`[index, term, members, sessions, state, number]`."""
     return [held.index, held.term, list(held.members), held.sessions, held.state, held.number]
@@ -53,10 +66,9 @@ def plain_checkpoint(held: Checkpoint) -> list[Any]:
 def encode(message: Message) -> list[Any]:
     """A message as a list."""
     if type(message) is Append:
-        entries = [plain_entry(entry) for entry in message.entries]
         return [
             2, message.term, message.prev_index, message.prev_term, message.commit, message.round,
-            entries,
+            pack(message.entries) if message.entries else b"",
         ]  # fmt: skip
     if type(message) is Appended:
         return [3, message.term, message.ok, message.match, message.round]
@@ -103,6 +115,24 @@ def entry_of(value: Any) -> Entry:
     if type(kind) is not int or not 0 <= kind < len(_KINDS):
         raise BadMessage(f"there is no kind {kind!r} of entries")
     return Entry(index, term, _KINDS[kind], _BODIES[kind](body))
+
+
+def unpack(data: Any) -> Batch:
+    """The entries of these bytes, in order and without gaps."""
+    try:
+        values = msgpack.unpackb(_bytes(data, "entries"))
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise BadMessage(f"entries are not MessagePack: {type(error).__name__}") from error
+    if not isinstance(values, list) or not values or len(values) > ENTRIES_MAX:
+        raise BadMessage(f"entries must be a list of 1 to {ENTRIES_MAX}")
+    entries = Batch([entry_of(value) for value in values])
+    index, newest = entries[0].index, 0
+    for entry in entries:
+        if entry.index != index or entry.term < newest:
+            raise BadMessage(f"entry {entry.index} of term {entry.term} does not follow on")
+        index, newest = index + 1, entry.term
+    entries.data = data
+    return entries
 
 
 def checkpoint_of(value: Any) -> Checkpoint:
@@ -195,6 +225,7 @@ def _sessions(value: Any) -> list[Any]:
     return value
 
 
+_packb: Final = msgpack.packb
 _KINDS: Final = tuple(Kind)
 _BODIES: Final[tuple[Callable[[Any], Any], ...]] = (
     _empty, _call, lambda value: _text(value, "client"), _ids,
@@ -217,19 +248,15 @@ def _voted(fields: list[Any]) -> Voted:
 
 def _append(fields: list[Any]) -> Append:
     term, prev_index, prev_term, commit, number, entries = fields
-    if not isinstance(entries, list) or len(entries) > ENTRIES_MAX:
-        raise BadMessage(f"entries must be a list of {ENTRIES_MAX} at most")
+    held = () if entries == b"" else unpack(entries)
     message = Append(
         _number(term, "term"), _number(prev_index, "prev_index"), _number(prev_term, "prev_term"),
-        _number(commit, "commit"), _number(number, "round"),
-        tuple([entry_of(entry) for entry in entries]),
+        _number(commit, "commit"), _number(number, "round"), held,
     )  # fmt: skip
-    index, newest = prev_index, prev_term
-    for entry in message.entries:
-        index += 1
-        if entry.index != index or not newest <= entry.term <= term:
-            raise BadMessage(f"entry {entry.index} of term {entry.term} does not follow on")
-        newest = entry.term
+    if held:
+        first, last = held[0], held[-1]
+        if first.index != prev_index + 1 or not prev_term <= first.term <= last.term <= term:
+            raise BadMessage(f"entry {first.index} of term {first.term} does not follow on")
     return message
 
 

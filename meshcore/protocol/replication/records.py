@@ -69,6 +69,12 @@ class Entry:
         return ENTRY_BYTES + sum(len(str(item)) for item in body or ())
 
 
+class Batch(tuple[Entry, ...]):
+    """Entries that are written and sent together: they become bytes once (`plain.pack`)."""
+
+    data: bytes = b""
+
+
 @dataclass(slots=True)
 class Checkpoint:
     """The state after the entry `index` of `term`, and what else is needed to go on from there.

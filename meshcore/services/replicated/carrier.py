@@ -72,7 +72,7 @@ class Carrier:
                 message = waiting.popleft()
                 messages.append(encode(message))
                 if type(message) is Append:
-                    size += sum(entry.size for entry in message.entries)
+                    size += len(messages[-1][-1])
             payload = [self._group, self.gid, self._own, to, messages]
             future = self._send(node_of(to), REPLICA, payload)
             if future is not None:

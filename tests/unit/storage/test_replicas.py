@@ -152,7 +152,8 @@ def test_a_restart_finds_the_vote_the_log_and_the_checkpoint(tmp_path: Path) -> 
     assert stored is not None
     assert (stored.term, stored.voted_for) == (2, None)
     assert stored.checkpoint == checkpoint
-    assert stored.entries == (entry(2), entry(3), entry(4, 2), entry(5, 2, None))
+    kept = (entry(1), entry(2), entry(3), entry(4, 2), entry(5, 2, None))  # the batch of 2 whole
+    assert stored.entries == kept
     store.close()
 
 
@@ -169,6 +170,37 @@ def test_shorter_entries_replace_all_that_came_after(tmp_path: Path) -> None:
     assert stored is not None
     assert [(e.index, e.term) for e in stored.entries] == [(1, 1), (2, 1), (3, 1), (4, 2)]
     assert stored.checkpoint.members == ("a/1",)
+    store.close()
+
+
+def test_batches_that_overlap_are_the_log_that_was_last_written(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+
+    def some(first: int, last: int, term: int) -> tuple[Entry, ...]:
+        return tuple(entry(i, term) for i in range(first, last + 1))
+
+    write(
+        path,
+        Formed(1, {"members": ["a/1"]}),
+        Persist(2, term=1, entries=some(1, 9, 1)),
+        Persist(3, entries=some(10, 20, 1)),
+        Persist(4, entries=some(14, 16, 2)),  # within the second batch
+        Persist(5, entries=some(17, 18, 2)),
+        Persist(6, entries=some(15, 15, 3)),  # within the third, which goes on after it
+        Persist(7, entries=some(16, 17, 4)),
+    )
+    expected = [*[(i, 1) for i in range(1, 14)], (14, 2), (15, 3), (16, 4), (17, 4)]
+    store = ReplicaStore(path)
+    stored = store.stored()
+    assert stored is not None
+    assert [(e.index, e.term) for e in stored.entries] == expected
+    store.close()
+    # A checkpoint within a batch keeps that batch, and nothing before it.
+    write(path, Persist(8, checkpoint=Checkpoint(15, 3, ("a/1",), [], b""), keep_from=15))
+    store = ReplicaStore(path)
+    stored = store.stored()
+    assert stored is not None
+    assert [(e.index, e.term) for e in stored.entries] == expected[14:]
     store.close()
 
 
@@ -196,11 +228,11 @@ def test_a_disk_that_refuses_is_told_once_and_acknowledges_nothing(tmp_path: Pat
         store.add(Persist(1, term=1))
         await told.until(lambda: bool(told.jobs))
         other = sqlite3.connect(path)
-        other.execute("DROP TABLE entry")
+        other.execute("DROP TABLE entries")
         other.commit()
         store.add(Persist(2, term=2, entries=(entry(1),)))
         await told.until(lambda: bool(told.failures))
-        assert "entry" in told.failures[0]
+        assert "entries" in told.failures[0]
         for token in range(3, 10):
             store.add(Persist(token, term=3))
         store.close()
@@ -237,14 +269,14 @@ def _spoil(path: Path, statement: str, *values: Any) -> None:
 @pytest.mark.parametrize(
     ("statement", "values"),
     [
-        ("DELETE FROM entry WHERE number = 2", ()),
-        ("UPDATE entry SET data = ? WHERE number = 2", (b"\xc1",)),
+        ("DELETE FROM entries WHERE first = 2", ()),
+        ("UPDATE entries SET data = ? WHERE first = 2", (b"\xc1",)),
         ("UPDATE about SET value = ? WHERE name = 'vote'", (b"\xc1",)),
     ],
 )
 def test_a_damaged_log_is_named(tmp_path: Path, statement: str, values: tuple[Any, ...]) -> None:
     path = tmp_path / "x.db"
-    write(path, Persist(1, term=1, entries=tuple(entry(i) for i in range(1, 4))))
+    write(path, Persist(1, term=1), *(Persist(i + 1, entries=(entry(i),)) for i in range(1, 4)))
     _spoil(path, statement, *values)
     store = ReplicaStore(path)
     with pytest.raises(ConfigError, match=r"x\.db: the state of the replica is damaged"):
