@@ -69,9 +69,9 @@ class Directives:
                 self._respond(stream, [effect.reason.value, effect.primary], True)
 
         if flags & 2:
-            host.attend(session, number, reply)
+            host.clients.attend(session, number, reply)
         else:
-            host.submit(session, number, low, request, bool(flags & 1), reply)
+            host.clients.submit(session, number, low, request, bool(flags & 1), reply)
         return LATER
 
     def _session(self, stream: Any, payload: Any, trace: Any) -> Any:
@@ -90,7 +90,7 @@ class Directives:
             elif isinstance(effect, effects.Refused):
                 self._respond(stream, [effect.reason.value, effect.primary], True)
 
-        host.open(client, reply)
+        host.clients.open(client, reply)
         return LATER
 
     def _replica(self, stream: Any, payload: Any, trace: Any) -> Any:
@@ -100,11 +100,14 @@ class Directives:
             case _:
                 raise BadPayloadError(f"{REPLICA} takes group, gid, sender, target, messages")
         host = self._services.instance(group).host
-        if host is not None:
-            reason = host.on_replica(gid, sender, target, told)
-            if reason:
-                raise BadPayloadError(reason)
-        return None
+        if host is None:
+            return None
+        reason = host.on_replica(
+            gid, sender, target, told, lambda said: self._respond(stream, said, True)
+        )
+        if reason:
+            raise BadPayloadError(reason)
+        return LATER
 
     def _form(self, stream: Any, payload: Any, trace: Any) -> Any:
         match payload:

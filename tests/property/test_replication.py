@@ -370,7 +370,9 @@ class Alone:
             effect = self.work.pop(0)
             if isinstance(effect, effects.Execute):
                 answer = b"%d" % effect.token
-                self.take(self.machine.on_executed(effect.epoch, effect.token, answer, self.now))
+                self.take(
+                    self.machine.on_executed(effect.epoch, [(effect.token, answer)], self.now)
+                )
             else:
                 self.take(self.machine.on_captured(effect.epoch, effect.index, b"state", self.now))
 

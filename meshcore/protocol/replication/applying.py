@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,11 +29,11 @@ RETAIN: Final = 1000  # entries before a checkpoint that are kept for replicas t
 
 @dataclass(slots=True)
 class Running:
-    """What the shell runs: the entry `index`, or 0 for something that is in no entry (yet)."""
+    """What the shell runs: an entry, or something that is in no entry (yet), and what follows."""
 
     token: int
-    index: int
-    then: Callable[[bytes, float], None]
+    entry: Entry | None
+    then: Callable[[bytes, float], None] | None
 
 
 class Applying(Core):
@@ -76,23 +76,29 @@ class Applying(Core):
 
     def _run(
         self,
-        index: int,
         call: tuple[bytes, float, int],
         then: Callable[[bytes, float], None],
         *,
         read_only: bool = False,
     ) -> None:
+        """Have something run that is no entry."""
         self._run_token += 1
-        self._running.append(Running(self._run_token, index, then))
+        self._running.append(Running(self._run_token, None, then))
         request, unix_time, seed = call
-        self._emit(Execute(self.epoch, self._run_token, index, request, unix_time, seed, read_only))
+        self._emit(Execute(self.epoch, self._run_token, 0, request, unix_time, seed, read_only))
 
-    def _on_executed(self, epoch: int, token: int, answer: bytes, now: float) -> None:
-        if epoch != self.epoch or not self._running:
-            return
-        running = self._running.popleft()
-        assert running.token == token, f"{running.token} was to be run next, not {token}"
-        running.then(answer, now)
+    def _on_executed(self, epoch: int, outcomes: Iterable[tuple[int, bytes]], now: float) -> None:
+        for token, answer in outcomes:
+            if epoch != self.epoch or not self._running:
+                return
+            running = self._running.popleft()
+            assert running.token == token, f"{running.token} was to be run next, not {token}"
+            if running.entry is not None:
+                self._replayed(running.entry, answer, now)
+            elif running.then is not None:
+                running.then(answer, now)
+            if self.role is Role.STOPPED:
+                return
         self._advance(now)
 
     def _restore(self, now: float) -> None:
@@ -151,17 +157,22 @@ class Applying(Core):
         if body.low > self._replaying_low.get(body.session, 0):
             self._replaying_low[body.session] = body.low
 
-        def then(answer: bytes, at: float) -> None:
-            del self._replaying[key]
-            if not self._replaying:
-                self._replaying_low.clear()
-            if body.answer is not None and not self._is_same(answer, body.answer):
-                self._stop(f"the service answered otherwise in the replay of entry {entry.index}")
-                return
-            self._apply_call(entry, answer if body.answer is None else body.answer, at)
-
-        self._run(entry.index, (body.request, body.time, body.seed), then)
+        self._run_token = token = self._run_token + 1
+        self._running.append(Running(token, entry, None))
+        self._emit(Execute(self.epoch, token, entry.index, body.request, body.time, body.seed))
         return True
+
+    def _replayed(self, entry: Entry, answer: bytes, now: float) -> None:
+        body: Call = entry.body
+        del self._replaying[body.session, body.number]
+        if not self._replaying:
+            self._replaying_low.clear()
+        if body.answer is None:
+            self._apply_call(entry, answer, now)
+        elif self._is_same(answer, body.answer):
+            self._apply_call(entry, body.answer, now)
+        else:
+            self._stop(f"the service answered otherwise in the replay of entry {entry.index}")
 
     def _is_new(self, session: int, number: int) -> bool:
         """Whether a request in the log has yet to have its effect.

@@ -38,7 +38,7 @@ class Persist:
 
 @dataclass(slots=True)
 class Execute:
-    """Run a call and then call `on_executed(epoch, token, answer)`; one after the other, in order.
+    """Run a call, one after the other, in order, and tell `on_executed` the token and the answer.
 
     `index` is 0 where the call is in no entry yet (passive, at the primary; and reads).
     """

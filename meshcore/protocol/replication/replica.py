@@ -139,10 +139,12 @@ class Replica(Following):
         self._stop(reason)
         return self._take()
 
-    def on_executed(self, epoch: int, token: int, answer: bytes, now: float) -> list[Effect]:
-        """A call was run."""
+    def on_executed(
+        self, epoch: int, outcomes: Iterable[tuple[int, bytes]], now: float
+    ) -> list[Effect]:
+        """Calls were run, in order: the token and the answer of each."""
         if self.role is not Role.STOPPED:
-            self._on_executed(epoch, token, answer, now)
+            self._on_executed(epoch, outcomes, now)
             self._look(now)
         return self._take()
 
@@ -335,7 +337,7 @@ class Replica(Following):
         assert self._durable <= self.journal.last
         indexes = [index for index, _ in self._members]
         assert indexes == sorted(indexes)
-        assert len(self._replaying) == sum(item.index > 0 for item in self._running)
+        assert len(self._replaying) == sum(item.entry is not None for item in self._running)
         if self.role is not Role.PRIMARY:
             waiting = [*self._waiting, *self._reads, *self._queued, *self._backlog]
             assert not waiting, f"{self.role.value} keeps {waiting}"

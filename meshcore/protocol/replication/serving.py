@@ -148,7 +148,7 @@ class Serving(Applying):
             self._ran_to = self._append(Kind.CALL, self._body_of(call, answer, seed))
             self._run_backlog()
 
-        self._run(0, (call.request, call.time, seed), then)
+        self._run((call.request, call.time, seed), then)
 
     def _attend(self, ref: int, session: int, number: int, now: float) -> None:
         """Answer when that request has had its effect here (active)."""
@@ -220,7 +220,7 @@ class Serving(Applying):
             read.barrier = max(read.barrier, self._ran_to)
             self._finish_reads(now)
 
-        self._run(0, (read.request, read.time, read.seed), then, read_only=True)
+        self._run((read.request, read.time, read.seed), then, read_only=True)
 
     def _finish_reads(self, now: float) -> None:
         reads = self._reads

@@ -70,8 +70,10 @@ class Sessions:
         held.answers[number] = answer
         if low > held.low:
             held.low = low
-            for old in [key for key in held.answers if key < low]:
-                del held.answers[old]
+            # From the oldest on: one that came out of turn is dropped when those before it are.
+            answers = held.answers
+            while (oldest := next(iter(answers), low)) < low:
+                del answers[oldest]
 
     def victims(self) -> list[int]:
         """The sessions to evict, least recently used first, where there are too many."""

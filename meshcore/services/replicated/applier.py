@@ -24,6 +24,7 @@ from meshcore.services.outcome import (
 from meshcore.services.service import Request
 
 TRACEBACKS_MAX = 64
+TOLD_TOGETHER = 64  # outcomes at most
 STOP_WAIT = 2.0  # seconds for a call to end that is cancelled when the replica stops
 _LOG = logging.getLogger("meshcore.services")
 
@@ -31,7 +32,7 @@ _LOG = logging.getLogger("meshcore.services")
 class Sink(Protocol):
     """Who is told of outcomes."""
 
-    def executed(self, epoch: int, token: int, answer: bytes) -> None: ...
+    def executed(self, epoch: int, outcomes: list[tuple[int, bytes]]) -> None: ...
     def captured(self, epoch: int, index: int, state: bytes) -> None: ...
     def failed(self, reason: str) -> None: ...
 
@@ -47,6 +48,8 @@ class Applier:
         self._task: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()  # cancelled; they may take their time
         self._initial = b""
+        self._outcomes: list[tuple[int, bytes]] = []  # that are not told yet
+        self._epoch = 0  # theirs
         self.tracebacks: dict[bytes, str] = {}  # of the latest failures, by their answers
 
     def start(self) -> None:
@@ -58,6 +61,7 @@ class Applier:
         """Run this after what was added before."""
         if isinstance(effect, Restore):
             self._work.clear()
+            self._outcomes.clear()
             self._work.append(effect)
             if self._task is not None:
                 self._end(self._task)
@@ -69,6 +73,7 @@ class Applier:
 
     async def stop(self) -> None:
         """Run nothing more; a call that does not let itself be cancelled is left behind."""
+        self._outcomes.clear()
         if self._task is not None:
             self._end(self._task)
             self._task = None
@@ -90,11 +95,24 @@ class Applier:
             while self._work:
                 effect = self._work.popleft()
                 if isinstance(effect, Execute):
-                    await self._execute(effect)
+                    answer = await self._execute(effect)
+                    if not self._outcomes:
+                        self._epoch = effect.epoch
+                        loop.call_soon(self._tell)  # before a call that takes its time
+                    self._outcomes.append((effect.token, answer))
                 else:
+                    self._tell()
                     self._keep(effect)
+                if len(self._outcomes) >= TOLD_TOGETHER or not self._work:
+                    self._tell()
             self._wake = loop.create_future()
             await self._wake
+
+    def _tell(self) -> None:
+        """Tell what was run: together what was run in one turn of the loop."""
+        outcomes, self._outcomes = self._outcomes, []
+        if outcomes:
+            self._sink.executed(self._epoch, outcomes)
 
     def _keep(self, effect: Restore | Capture) -> None:
         service = self._instance.service
@@ -109,7 +127,7 @@ class Applier:
             what = "get" if isinstance(effect, Capture) else "put"
             self._sink.failed(f"{what}_checkpoint failed: {type(error).__name__}: {error}")
 
-    async def _execute(self, effect: Execute) -> None:
+    async def _execute(self, effect: Execute) -> bytes:
         instance = self._instance
         try:
             name, args, kwargs = decode_request(effect.request)
@@ -131,7 +149,7 @@ class Applier:
                 raise  # it was us
             answer = encode_failure(error)
             self._remember(answer, traceback_of(error))
-        self._sink.executed(effect.epoch, effect.token, answer)
+        return answer
 
     def _remember(self, answer: bytes, traceback: str) -> None:
         self.tracebacks.pop(answer, None)

@@ -1,20 +1,26 @@
-"""Messages to the other replicas: what a turn says to one of them is one request.
+"""Messages to the other replicas: what a turn says to one of them is one request, or one response.
 
-A few requests to each are under way at a time; what comes meanwhile waits, bounded, and the oldest
-is dropped beyond that: the replicas repair what is lost. A request is answered at once, by nothing.
+A request that asks for something (entries to be written, a vote) is answered by what its sender is
+told next, once that is on disk; every other at once, by nothing. Few are kept waiting for that: a
+disk that hangs must not take the beats' place. A few requests to each are under way at a time; what
+comes meanwhile waits, bounded, and the oldest is dropped beyond that: the replicas repair what is
+lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
 
 from meshcore.errors import DeadlineExceededError, MeshError, UnreachableError
-from meshcore.protocol.replication.messages import Append, Message
-from meshcore.protocol.replication.plain import encode
+from meshcore.protocol.replication.effects import Send
+from meshcore.protocol.replication.messages import Append, Message, Part, Vote
+from meshcore.protocol.replication.plain import BadMessage, encode
 from meshcore.protocol.replication.records import node_of
 
 _LOG = logging.getLogger("meshcore.services")
@@ -24,6 +30,10 @@ TIMEOUT = 1.0  # seconds; later it has been said again
 IN_FLIGHT_MAX = 4
 SMALL_BYTES = 24 * 1024  # a request of this and one message more still travels in one piece
 WAITING_MAX = 256  # messages to one replica
+OWED_MAX = 2  # requests of one replica that wait for what it is told
+OWED_WAIT = TIMEOUT / 2  # seconds
+_ASKING = frozenset({Append, Part, Vote})
+Respond = Callable[[list[Any] | None], None]
 
 
 class Post(Protocol):
@@ -35,24 +45,45 @@ class Post(Protocol):
 
 
 class Carrier:
-    """Of the replica `own` of a group."""
+    """Of the replica `own` of a group; `said` is called with what another one responds."""
 
-    def __init__(self, post: Post, *, group: str, own: str) -> None:
+    def __init__(
+        self, post: Post, said: Callable[[str, list[Any]], None], *, group: str, own: str
+    ) -> None:
         self._post = post
+        self._said = said
         self._group = group
         self._own = own
         self.gid = ""
         self._waiting: dict[str, deque[Message]] = {}
         self._in_flight: dict[str, int] = {}
+        self._owed: dict[str, deque[tuple[float, Respond]]] = {}
         self._closed = False
         self._told: str = ""  # the last failure that was logged
 
-    def send(self, to: str, message: Message) -> None:
+    def send(self, effect: Send) -> None:
         """Send this at the next `flush`, with what else goes there."""
-        waiting = self._waiting.get(to)
+        waiting = self._waiting.get(effect.to)
         if waiting is None:
-            waiting = self._waiting[to] = deque(maxlen=WAITING_MAX)
-        waiting.append(message)
+            waiting = self._waiting[effect.to] = deque(maxlen=WAITING_MAX)
+        waiting.append(effect.message)
+
+    def owe(self, to: str, respond: Respond, heard: Iterable[Message]) -> None:
+        """A request came with these messages: answer it with what `to` is told next."""
+        if not any(type(message) in _ASKING for message in heard):
+            respond(None)
+            return
+        now = time.monotonic()
+        owed = self._owed.setdefault(to, deque())
+        self._drop_owed(owed, now)
+        if len(owed) >= OWED_MAX:
+            owed.popleft()[1](None)
+        owed.append((now, respond))
+
+    def _drop_owed(self, owed: deque[tuple[float, Respond]], now: float) -> None:
+        """Those whose sender may have given up: what it is told must not go there."""
+        while owed and now >= owed[0][0] + OWED_WAIT:
+            owed.popleft()[1](None)
 
     def tell(self, to: str, message: list[Any]) -> None:
         """Send what the formation of the group says."""
@@ -60,29 +91,45 @@ class Carrier:
 
     def flush(self) -> None:
         """The end of a turn: send what waits."""
-        for to in self._waiting:
-            self._flush_to(to)
+        for to, waiting in self._waiting.items():
+            if waiting:
+                self._flush_to(to, waiting)
 
-    def _flush_to(self, to: str) -> None:
-        waiting = self._waiting[to]
+    def _flush_to(self, to: str, waiting: deque[Message]) -> None:
+        owed = self._owed.get(to)
+        if owed:
+            self._drop_owed(owed, time.monotonic())
+            if owed:
+                owed.popleft()[1](self._take(waiting))
         while waiting and self._in_flight.get(to, 0) < IN_FLIGHT_MAX:
-            messages: list[list[Any]] = []
-            size = 0
-            while waiting and (not messages or size < SMALL_BYTES):
-                message = waiting.popleft()
-                messages.append(encode(message))
-                if type(message) is Append:
-                    size += len(messages[-1][-1])
-            payload = [self._group, self.gid, self._own, to, messages]
+            payload = [self._group, self.gid, self._own, to, self._take(waiting)]
             future = self._send(node_of(to), REPLICA, payload)
             if future is not None:
                 self._in_flight[to] = self._in_flight.get(to, 0) + 1
-                future.add_done_callback(partial(self._sent, to))
+                future.add_done_callback(partial(self._on_response, to))
 
-    def _sent(self, to: str, future: asyncio.Future[Any]) -> None:
+    def _take(self, waiting: deque[Message]) -> list[list[Any]]:
+        """What travels together of this."""
+        messages: list[list[Any]] = []
+        size = 0
+        while waiting and (not messages or size < SMALL_BYTES):
+            message = waiting.popleft()
+            messages.append(encode(message))
+            if type(message) is Append:
+                size += len(messages[-1][-1])
+        return messages
+
+    def _on_response(self, to: str, future: asyncio.Future[Any]) -> None:
         self._in_flight[to] -= 1
-        if not self._closed:
-            self._flush_to(to)
+        if self._closed:
+            return
+        if not future.cancelled() and future.exception() is None and future.result() is not None:
+            try:
+                self._said(to, future.result())
+            except (BadMessage, TypeError) as error:
+                self._log(f"{node_of(to)} responds with what is no message: {error}")
+        if self._waiting[to]:
+            self._flush_to(to, self._waiting[to])
 
     def _send(self, node: str, directive: str, payload: list[Any]) -> asyncio.Future[Any] | None:
         """None where it cannot even begin: a node that is known to be dead, for one."""
@@ -103,10 +150,17 @@ class Carrier:
         """What fails is said again; that somebody refuses it is told once."""
         if isinstance(error, UnreachableError | DeadlineExceededError):
             return
-        if str(error) != self._told:
-            self._told = str(error)
-            _LOG.warning("group %s: %s refuses a message: %s", self._group, node, error)
+        self._log(f"{node} refuses a message: {error}")
+
+    def _log(self, text: str) -> None:
+        if text != self._told:
+            self._told = text
+            _LOG.warning("group %s: %s", self._group, text)
 
     def close(self) -> None:
         self._closed = True
         self._waiting.clear()
+        for owed in self._owed.values():
+            for _, respond in owed:
+                respond(None)
+        self._owed.clear()

@@ -19,6 +19,7 @@ from meshcore.leases.keeper import Grant, LeaseKeeper
 from meshcore.protocol.replication import effects, formation
 from meshcore.protocol.replication.core import Leadership, ReplicaTimings
 from meshcore.protocol.replication.formation import Formation
+from meshcore.protocol.replication.messages import Message
 from meshcore.protocol.replication.plain import BadMessage, decode
 from meshcore.protocol.replication.records import Replication, Stored, node_of
 from meshcore.protocol.replication.replica import Replica
@@ -26,13 +27,12 @@ from meshcore.services.instance import Instance
 from meshcore.services.outcome import is_same
 from meshcore.services.replicated.alarm import Alarm
 from meshcore.services.replicated.applier import Applier
-from meshcore.services.replicated.carrier import Carrier, Post
-from meshcore.services.replicated.replies import Replies, Reply
+from meshcore.services.replicated.carrier import Carrier, Post, Respond
+from meshcore.services.replicated.clients import Clients
 from meshcore.storage.replicas import Formed, Job, MemoryStore, ReplicaStore
 
 _LOG = logging.getLogger("meshcore.services")
 HAND_OVER_WAIT = 2.0  # seconds for another replica to take over when this one stops
-ATTEND_WAIT = 5.0  # seconds that a request is attended: longer than any attempt of a client
 KINDS = {"active": Replication.ACTIVE, "passive": Replication.PASSIVE}
 
 
@@ -69,10 +69,10 @@ class ReplicaHost:
         self._formation = Formation(
             self.own, replicas=replicas, named=named, record=self._store.formation, rng=self._rng
         )
-        self._carrier = Carrier(post, group=self.group, own=self.own)
+        self._carrier = Carrier(post, self._on_said, group=self.group, own=self.own)
         self._applier = Applier(instance, self)
         self.machine: Replica | None = None
-        self._replies = Replies(self._applier.tracebacks)
+        self.clients = Clients(self._running, self._perform_now, self._applier.tracebacks)
         self._lease: LeaseKeeper | None = None
         if grant is not None:
             self._lease = LeaseKeeper(
@@ -81,6 +81,20 @@ class ReplicaHost:
                 renewed=lambda until: self._do(self._machine().on_lease_renewed, until),
                 lost=lambda: self._do(self._machine().on_lease_lost),
             )
+        lease, clients, applier = self._lease, self.clients, self._applier
+        self._doing: dict[type, Callable[[Any], None]] = {
+            effects.Send: self._carrier.send,
+            effects.Persist: self._store.add,
+            effects.Execute: applier.add, effects.Restore: applier.add,
+            effects.Capture: applier.add,
+            effects.Answered: clients.tell, effects.Opened: clients.tell,
+            effects.Refused: clients.tell,
+            effects.StateChanged: lambda effect: self._changed(),
+            effects.Stopped: self._on_stopped,
+        }  # fmt: skip
+        if lease is not None:
+            self._doing[effects.WantLease] = lambda effect: lease.want()
+            self._doing[effects.ReleaseLease] = lambda effect: lease.release()
         self._alarm = Alarm(self._on_time)
         self._flushing = False
         self._closed = False
@@ -111,7 +125,7 @@ class ReplicaHost:
             await self._lease.close()
         await self._applier.stop()
         self._carrier.close()
-        self._replies.refuse_all()
+        self.clients.refuse_all()
         await asyncio.get_running_loop().run_in_executor(None, self._store.close)
 
     async def _wait(self, condition: Callable[[], bool], timeout: float) -> bool:
@@ -150,19 +164,35 @@ class ReplicaHost:
         if not self._closed:
             self._form(self._formation.on_message(sender, message, time.monotonic()))
 
-    def on_replica(self, gid: str, sender: str, target: str, messages: Iterable[Any]) -> str:
-        """Another replica says something; the reason where it is not for us."""
-        if self._closed or self.machine is None or target != self.own:
-            return ""  # it is of another life: the sender will find out
+    def on_replica(
+        self, gid: str, sender: str, target: str, messages: Iterable[Any], respond: Respond
+    ) -> str:
+        """Another replica says something; the reason where it is refused.
+
+        `respond` is called, now or later, with what is to be said to it.
+        """
+        if self._running() is None or target != self.own:
+            respond(None)  # it is of another life: the sender will find out
+            return ""
         if gid != self._formation.gid:
             return f"{sender} is of the group {gid}, this node of {self._formation.gid}"
-        for plain in messages:
-            try:
-                message = decode(plain)
-            except BadMessage as error:
-                return str(error)
-            self._do(self.machine.on_message, sender, message)
+        try:
+            heard = [decode(plain) for plain in messages]
+        except BadMessage as error:
+            return str(error)
+        self._carrier.owe(sender, respond, heard)
+        self._hear(sender, heard)
         return ""
+
+    def _on_said(self, sender: str, messages: list[Any]) -> None:
+        """What another replica says in response."""
+        if self._running() is not None:
+            self._hear(sender, [decode(plain) for plain in messages])
+
+    def _hear(self, sender: str, messages: Iterable[Message]) -> None:
+        for message in messages:
+            self._perform(self._machine().on_message(sender, message, time.monotonic()))
+        self._after()
 
     # Formation -----------------------------------------------------------------------------------
 
@@ -223,67 +253,22 @@ class ReplicaHost:
 
     # The service (the applier's `Sink`) ----------------------------------------------------------
 
+    def _running(self) -> Replica | None:
+        """The machine, once the group is formed and as long as this is not closed."""
+        return None if self._closed else self.machine
+
     def _machine(self) -> Replica:
         assert self.machine is not None
         return self.machine
 
-    def executed(self, epoch: int, token: int, answer: bytes) -> None:
-        self._do(self._machine().on_executed, epoch, token, answer)
+    def executed(self, epoch: int, outcomes: list[tuple[int, bytes]]) -> None:
+        self._do(self._machine().on_executed, epoch, outcomes)
 
     def captured(self, epoch: int, index: int, state: bytes) -> None:
         self._do(self._machine().on_captured, epoch, index, state)
 
     def failed(self, reason: str) -> None:
         self._do(self._machine().fail, reason)
-
-    # Clients -------------------------------------------------------------------------------------
-
-    def submit(
-        self, session: int, number: int, low: int, request: bytes, read_only: bool, reply: Reply
-    ) -> None:
-        """A call of a client; `reply` is called with Answered or Refused."""
-        ref = self._replies.add(reply)
-        machine = self.machine
-        if machine is None or self._closed:
-            self._replies.tell(effects.Refused(ref, effects.Refusal.NOT_READY))
-            return
-        self._perform(
-            machine.submit(
-                ref,
-                session=session,
-                number=number,
-                low=low,
-                request=request,
-                unix_time=time.time(),
-                now=time.monotonic(),
-                read_only=read_only,
-            )
-        )
-        self._after()
-
-    def open(self, client: str, reply: Reply) -> None:
-        """Open a session; `reply` is called with Opened or Refused."""
-        ref = self._replies.add(reply)
-        if self.machine is None or self._closed:
-            self._replies.tell(effects.Refused(ref, effects.Refusal.NOT_READY))
-        else:
-            self._do(self.machine.open, ref, client)
-
-    def attend(self, session: int, number: int, reply: Reply) -> None:
-        """Answer once that request has had its effect here."""
-        ref = self._replies.add(reply)
-        if self.machine is None or self._closed:
-            self._replies.tell(effects.Refused(ref, effects.Refusal.NOT_READY))
-            return
-        now = time.monotonic()
-        self._perform(self.machine.attend(ref, session=session, number=number, now=now))
-        asyncio.get_running_loop().call_later(ATTEND_WAIT, self._attended_long, ref)
-
-    def _attended_long(self, ref: int) -> None:
-        """Whoever asked has asked again since, or is gone: that request may never come here."""
-        if self.machine is not None and self._replies.is_waiting(ref):
-            self.machine.forget(ref)
-            self._replies.tell(effects.Refused(ref, effects.Refusal.NOT_PRIMARY))
 
     # Control -------------------------------------------------------------------------------------
 
@@ -332,7 +317,10 @@ class ReplicaHost:
     # The turn ------------------------------------------------------------------------------------
 
     def _do(self, method: Callable[..., list[effects.Effect]], *arguments: Any) -> None:
-        self._perform(method(*arguments, time.monotonic()))
+        self._perform_now(method(*arguments, time.monotonic()))
+
+    def _perform_now(self, wanted: Iterable[effects.Effect]) -> None:
+        self._perform(wanted)
         self._after()
 
     def _after(self) -> None:
@@ -351,27 +339,14 @@ class ReplicaHost:
                 waiter.set_result(None)
         self._arm()
 
-    def _perform(self, wanted: list[effects.Effect]) -> None:
+    def _perform(self, wanted: Iterable[effects.Effect]) -> None:
         for effect in wanted:
-            kind = type(effect)
-            if kind is effects.Send:
-                self._carrier.send(effect.to, effect.message)  # type: ignore[union-attr]
-            elif kind is effects.Persist:
-                self._store.add(effect)  # type: ignore[arg-type]
-            elif kind in _RUN:
-                self._applier.add(effect)  # type: ignore[arg-type]
-            elif kind in _REPLIES:
-                self._replies.tell(effect)  # type: ignore[arg-type]
-            elif kind is effects.StateChanged:
-                self._changed()
-            elif kind is effects.WantLease and self._lease is not None:
-                self._lease.want()
-            elif kind is effects.ReleaseLease and self._lease is not None:
-                self._lease.release()
-            elif isinstance(effect, effects.Stopped):
-                self.stopped = effect.reason
-                _LOG.error("the replica of %s has stopped: %s", self.group, effect.reason)
-                self._changed()
+            self._doing[type(effect)](effect)
+
+    def _on_stopped(self, effect: effects.Stopped) -> None:
+        self.stopped = effect.reason
+        _LOG.error("the replica of %s has stopped: %s", self.group, effect.reason)
+        self._changed()
 
     def _arm(self) -> None:
         times = [self._formation.next_deadline()]
@@ -392,7 +367,3 @@ class ReplicaHost:
             if at is not None and now >= at:
                 self._do(self.machine.on_tick)
         self._arm()
-
-
-_RUN = frozenset({effects.Execute, effects.Restore, effects.Capture})
-_REPLIES = frozenset({effects.Answered, effects.Opened, effects.Refused})

@@ -257,7 +257,7 @@ class Host:
             effect = self._work.popleft()
             if isinstance(effect, effects.Execute):
                 answer = self.service.run(effect.request, effect.time, effect.seed)
-                self.feed(self.machine.on_executed, effect.epoch, effect.token, answer)
+                self.feed(self.machine.on_executed, effect.epoch, [(effect.token, answer)])
             elif isinstance(effect, effects.Restore):
                 self.service.restore(effect.state)
             elif isinstance(effect, effects.Capture):

@@ -195,7 +195,7 @@ class Group:
             if not effect.read_only:
                 node.ran.append(effect.request.decode())
             answer = str(len(node.ran)).encode()
-            self.take(own, machine.on_executed(effect.epoch, effect.token, answer, self.now))
+            self.take(own, machine.on_executed(effect.epoch, [(effect.token, answer)], self.now))
         elif isinstance(effect, effects.Restore):
             node.ran = json.loads(effect.state or b"[]")
             node.restored += 1

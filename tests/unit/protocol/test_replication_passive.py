@@ -86,7 +86,7 @@ def test_results_of_calls_from_before_a_restore_are_ignored() -> None:
     group.take(A, group[A].on_message(B, Append(9, 0, 0, 0, 1), group.now))
     assert group[A].epoch > old.epoch
     last = group[A].journal.last
-    group.take(A, group[A].on_executed(old.epoch, old.token, b"1", group.now))
+    group.take(A, group[A].on_executed(old.epoch, [(old.token, b"1")], group.now))
     assert group[A].journal.last == last
 
 

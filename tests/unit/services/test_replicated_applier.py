@@ -66,8 +66,9 @@ class Sink:
         self.told.append(what)
         self._more.set()
 
-    def executed(self, epoch: int, token: int, answer: bytes) -> None:
-        self._tell("executed", epoch, token, decode_value(answer))
+    def executed(self, epoch: int, outcomes: list[tuple[int, bytes]]) -> None:
+        for token, answer in outcomes:
+            self._tell("executed", epoch, token, decode_value(answer))
 
     def captured(self, epoch: int, index: int, state: bytes) -> None:
         self._tell("captured", epoch, index, decode_value(state))

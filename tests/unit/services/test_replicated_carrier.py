@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from meshcore.errors import BadPayloadError, MeshError, UnreachableError
-from meshcore.protocol.replication.messages import Append
-from meshcore.protocol.replication.plain import encode
+from meshcore.protocol.replication.effects import Send
+from meshcore.protocol.replication.messages import Append, Voted
+from meshcore.protocol.replication.plain import BadMessage, encode
 from meshcore.services.replicated import carrier as module
 from meshcore.services.replicated.carrier import FORM, REPLICA, Carrier
 
@@ -21,6 +22,7 @@ class Posts:
         self.refuse: dict[str, MeshError] = {}
         self.posted: list[tuple[str, str, Any]] = []
         self.futures: list[asyncio.Future[Any]] = []
+        self.heard: list[tuple[str, list[Any]]] = []
 
     def __call__(
         self, recipient: str, directive: str, payload: Any, *, timeout: float
@@ -31,6 +33,11 @@ class Posts:
         self.posted.append((recipient, directive, payload))
         self.futures.append(future)
         return future
+
+    def said(self, sender: str, messages: list[Any]) -> None:
+        if not isinstance(messages, list):
+            raise BadMessage(f"{messages} is no list")
+        self.heard.append((sender, messages))
 
     def to(self, node: str) -> list[list[Any]]:
         """What was said to that node, message by message."""
@@ -48,7 +55,7 @@ def beat(number: int) -> Append:
 
 async def _carrier() -> tuple[Carrier, Posts]:
     posts = Posts()
-    carrier = Carrier(posts, group="bank", own="a/1")
+    carrier = Carrier(posts, posts.said, group="bank", own="a/1")
     carrier.gid = "g"
     return carrier, posts
 
@@ -57,8 +64,8 @@ def test_what_a_turn_says_to_one_replica_is_one_request() -> None:
     async def scenario() -> None:
         carrier, posts = await _carrier()
         for number in range(3):
-            carrier.send("b/2", beat(number))
-        carrier.send("c/3", beat(9))
+            carrier.send(Send("b/2", beat(number)))
+        carrier.send(Send("c/3", beat(9)))
         assert posts.posted == []
         carrier.flush()
         assert posts.posted == [
@@ -74,8 +81,8 @@ def test_a_node_that_is_gone_costs_the_others_nothing_and_is_told_when_it_is_bac
         carrier, posts = await _carrier()
         posts.refuse["b"] = UnreachableError("b is dead", may_have_run=False)
         for number in range(20):
-            carrier.send("b/2", beat(number))
-            carrier.send("c/3", beat(number))
+            carrier.send(Send("b/2", beat(number)))
+            carrier.send(Send("c/3", beat(number)))
             carrier.flush()
             for future in posts.futures:
                 if not future.done():
@@ -84,7 +91,7 @@ def test_a_node_that_is_gone_costs_the_others_nothing_and_is_told_when_it_is_bac
         assert len(posts.to("c")) == 20
         carrier.tell("b/2", ["offer"])  # no more than that: nothing is raised
         posts.refuse.clear()
-        carrier.send("b/2", beat(21))
+        carrier.send(Send("b/2", beat(21)))
         carrier.flush()
         assert posts.to("b") == [encode(beat(21))]
         carrier.tell("b/2", ["offer"])
@@ -97,11 +104,11 @@ def test_few_requests_are_under_way_and_the_oldest_of_many_messages_are_dropped(
     async def scenario() -> None:
         carrier, posts = await _carrier()
         for number in range(module.IN_FLIGHT_MAX + 3):
-            carrier.send("b/2", beat(number))
+            carrier.send(Send("b/2", beat(number)))
             carrier.flush()
         assert len(posts.posted) == module.IN_FLIGHT_MAX
         for number in range(1000, 1000 + 2 * module.WAITING_MAX):
-            carrier.send("b/2", beat(number))
+            carrier.send(Send("b/2", beat(number)))
         carrier.flush()
         posts.futures[0].set_exception(UnreachableError("it died"))
         await asyncio.sleep(0)
@@ -111,11 +118,87 @@ def test_few_requests_are_under_way_and_the_oldest_of_many_messages_are_dropped(
     asyncio.run(scenario())
 
 
+class Responses:
+    """What somebody who asked gets."""
+
+    def __init__(self) -> None:
+        self.got: list[Any] = []
+
+
+def test_a_request_that_asks_for_something_gets_what_its_sender_is_told_next() -> None:
+    async def scenario() -> None:
+        carrier, posts = await _carrier()
+        got = Responses()
+        carrier.owe("b/2", got.got.append, [beat(1)])
+        carrier.flush()
+        assert got.got == []
+        carrier.send(Send("c/3", Voted(1, True)))
+        carrier.send(Send("b/2", Voted(2, True)))
+        carrier.flush()
+        assert got.got == [[encode(Voted(2, True))]]
+        assert posts.to("b") == []
+        assert posts.to("c") == [encode(Voted(1, True))]
+        carrier.send(Send("b/2", Voted(3, True)))  # nobody asked for it
+        carrier.flush()
+        assert posts.to("b") == [encode(Voted(3, True))]
+
+    asyncio.run(scenario())
+
+
+def test_what_asks_for_nothing_is_answered_at_once_and_few_wait_long() -> None:
+    async def scenario() -> None:
+        carrier, _ = await _carrier()
+        got = Responses()
+        carrier.owe("b/2", got.got.append, [Voted(1, True)])
+        assert got.got == [None]
+        for _ in range(module.OWED_MAX):
+            carrier.owe("b/2", got.got.append, [beat(1)])
+        assert got.got == [None]
+        carrier.owe("b/2", got.got.append, [beat(1)])
+        assert got.got == [None] * 2
+        carrier.close()
+        assert got.got == [None] * (2 + module.OWED_MAX)
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_told_to_a_request_whose_sender_may_have_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        carrier, posts = await _carrier()
+        got = Responses()
+        monkeypatch.setattr(module, "OWED_WAIT", 0.0)
+        carrier.owe("b/2", got.got.append, [beat(1)])
+        carrier.send(Send("b/2", Voted(2, True)))
+        carrier.flush()
+        assert got.got == [None]
+        assert posts.to("b") == [encode(Voted(2, True))]
+
+    asyncio.run(scenario())
+
+
+def test_what_is_said_in_response_is_heard(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        carrier, posts = await _carrier()
+        for response in (None, [encode(Voted(1, True))], 7):
+            carrier.send(Send("b/2", beat(1)))
+            carrier.flush()
+            posts.futures[-1].set_result(response)
+            await asyncio.sleep(0)
+        assert posts.heard == [("b/2", [encode(Voted(1, True))])]
+
+    asyncio.run(scenario())
+    assert [record.getMessage() for record in caplog.records] == [
+        "group bank: b responds with what is no message: 7 is no list"
+    ]
+
+
 def test_a_refusal_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         carrier, posts = await _carrier()
         for number in range(3):
-            carrier.send("b/2", beat(number))
+            carrier.send(Send("b/2", beat(number)))
             carrier.flush()
             posts.futures[-1].set_exception(BadPayloadError("a/1 is of the group g, this of h"))
             await asyncio.sleep(0)
