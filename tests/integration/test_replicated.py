@@ -292,7 +292,7 @@ def test_an_active_group_gives_the_first_answer_also_if_its_primary_is_slow() ->
 
 
 def test_nobody_attends_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("meshcore.services.replicated.host.ATTEND_WAIT", 0.1)
+    monkeypatch.setattr("meshcore.services.replicated.clients.ATTEND_WAIT", 0.1)
 
     async def scenario() -> None:
         async with trio("active") as made:
