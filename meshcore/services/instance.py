@@ -12,7 +12,7 @@ import contextlib
 import difflib
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from meshcore.errors import BusyError, ClosedError, RPCNotFoundError
@@ -105,7 +105,7 @@ class Instance:
             self._waiting += 1
             try:
                 async with self.turn:
-                    return await self.run(method, request)
+                    return await self._run(method, request)
             finally:
                 self._waiting -= 1
                 self._ended()
@@ -116,7 +116,7 @@ class Instance:
         self._beside += 1
         try:
             async with gate:
-                return await self.run(method, request)
+                return await self._run(method, request)
         finally:
             self._beside -= 1
             self._ended()
@@ -129,12 +129,20 @@ class Instance:
         if self._closed and not self._waiting and not self._beside:
             self._idle.set()
 
-    async def run(self, method: Method, request: Request) -> Any:
+    def _run(self, method: Method, request: Request) -> Awaitable[Any]:
+        return self.run(method, request.args, request.kwargs, request.client, request.req_num)
+
+    async def run(
+        self, method: Method, args: list[Any], kwargs: dict[str, Any], client: str, number: int
+    ) -> Any:
         """Run one call now, with its hooks."""
         try:
             if self._is_hooked:
+                request = Request(
+                    self.group, client, self.node_id, number, args, kwargs, method.name
+                )
                 return await self._run_hooked(method, request)
-            return await self._invoke(method, request)
+            return await self._invoke(method, args, kwargs)
         finally:
             if not method.concurrent:
                 self.done += 1
@@ -145,7 +153,7 @@ class Instance:
             request.service, request.client, request.server, request.req_num, method=method.name
         )
         try:
-            response.result = await self._invoke(method, request)
+            response.result = await self._invoke(method, request.args, request.kwargs)
         except Exception as error:
             response.exception = error
         await self.service.on_service_return(response)
@@ -153,10 +161,10 @@ class Instance:
             raise response.exception
         return response.result
 
-    async def _invoke(self, method: Method, request: Request) -> Any:
+    async def _invoke(self, method: Method, args: list[Any], kwargs: dict[str, Any]) -> Any:
         if method.is_async:
-            return await method.function(self.service, *request.args, **request.kwargs)
-        return await _in_thread(method.function, self.service, *request.args, **request.kwargs)
+            return await method.function(self.service, *args, **kwargs)
+        return await _in_thread(method.function, self.service, *args, **kwargs)
 
     def state(self) -> bytes:
         """The state as bytes; BadPayloadError where it holds what cannot be sent."""
@@ -170,9 +178,7 @@ class Instance:
         """Returns when the calls before it are done: the service answers."""
         beat = self.service.methods["heartbeat"]
         async with self.turn:
-            await self._invoke(
-                beat, Request(self.group, self.node_id, self.node_id, 0, [], {}, beat.name)
-            )
+            await self._invoke(beat, [], {})
 
 
 async def _in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -28,10 +28,10 @@ def encode_request(method: str, args: Any, kwargs: dict[str, Any]) -> bytes:
 def decode_request(data: bytes) -> tuple[str, list[Any], dict[str, Any]]:
     """(method, args, kwargs); BadPayloadError where it is none."""
     value = decode_value(data)
-    match value:
-        case [str() as method, list() as args, dict() as kwargs] if all(
-            isinstance(name, str) for name in kwargs
-        ):
+    if type(value) is list and len(value) == 3:
+        method, args, kwargs = value
+        fits = type(method) is str and type(args) is list and type(kwargs) is dict
+        if fits and (not kwargs or all(type(name) is str for name in kwargs)):
             return method, args, kwargs
     raise BadPayloadError("a request of a service is a list: method, args, kwargs")
 

@@ -14,7 +14,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ _SCHEMA = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE entries (first INTEGER PRIMARY KEY, data BLOB NOT NULL);
 """  # a row holds entries from `first` on; where a later row begins within them, its are valid
+_PUT = "INSERT OR REPLACE INTO about VALUES (?, ?)"
 _DELETE_BEFORE = """DELETE FROM entries
 WHERE first < (SELECT max(first) FROM entries WHERE first <= ?)"""
 WAL_BYTES_KEPT = 16 * 1024 * 1024
@@ -133,7 +134,7 @@ class ReplicaStore:
                 f"PRAGMA application_id = {APPLICATION_ID};"
                 f"PRAGMA user_version = {SCHEMA_VERSION};"
             )
-            self._put("state_id", os.urandom(6).hex())
+            run(_PUT, ("state_id", encode_value(os.urandom(6).hex())))
             run("COMMIT")  # with its id, or not at all
 
     def _read(self) -> None:
@@ -147,11 +148,6 @@ class ReplicaStore:
     def _get(self, name: str) -> Any:
         row = self._database.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
         return None if row is None else decode_value(row[0])
-
-    def _put(self, name: str, value: Any) -> None:
-        self._database.execute(
-            "INSERT OR REPLACE INTO about VALUES (?, ?)", (name, encode_value(value))
-        )
 
     def stored(self) -> Stored | None:
         """What is there of the replica; None in a new file. ConfigError where it is damaged."""
@@ -233,32 +229,36 @@ class ReplicaStore:
 
     def _write(self, jobs: list[Job]) -> None:
         """All of it, durable, or nothing."""
-        self._database.execute("BEGIN IMMEDIATE")
+        statements = [statement for job in jobs for statement in self._statements(job)]
+        run = self._database.execute
+        if len(statements) == 1:  # a transaction by itself: each more waits for the interpreter
+            run(*statements[0])
+            return
+        run("BEGIN IMMEDIATE")
         try:
-            for job in jobs:
-                if isinstance(job, Formed):
-                    self._put("formation", job.record)
-                else:
-                    self._write_one(job)
-            self._database.execute("COMMIT")
+            for statement in statements:
+                run(*statement)
+            run("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):  # it may have been rolled back already
-                self._database.execute("ROLLBACK")
+                run("ROLLBACK")
             raise
 
-    def _write_one(self, job: Persist) -> None:
-        run = self._database.execute
+    def _statements(self, job: Job) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        if isinstance(job, Formed):
+            yield _PUT, ("formation", encode_value(job.record))
+            return
         if job.term is not None:
-            self._put("vote", [job.term, job.voted_for])
+            yield _PUT, ("vote", encode_value([job.term, job.voted_for]))
         if job.checkpoint is not None:
-            self._put("checkpoint", plain_checkpoint(job.checkpoint))
+            yield _PUT, ("checkpoint", encode_value(plain_checkpoint(job.checkpoint)))
             if job.reset:
-                run("DELETE FROM entries")
+                yield "DELETE FROM entries", ()
             else:
-                run(_DELETE_BEFORE, (job.keep_from,))
+                yield _DELETE_BEFORE, (job.keep_from,)
         if job.entries:
             first = job.entries[0].index
             if first != self._next:
-                run("DELETE FROM entries WHERE first >= ?", (first,))
-            run("INSERT INTO entries VALUES (?, ?)", (first, pack(job.entries)))
+                yield "DELETE FROM entries WHERE first >= ?", (first,)
+            yield "INSERT INTO entries VALUES (?, ?)", (first, pack(job.entries))
             self._next = job.entries[-1].index + 1

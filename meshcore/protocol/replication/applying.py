@@ -15,7 +15,6 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from meshcore.protocol.replication.core import Core, Leadership, ReplicaTimings, Role
@@ -27,13 +26,9 @@ AHEAD_MAX: Final = 256  # calls that the shell has and has not run yet
 RETAIN: Final = 1000  # entries before a checkpoint that are kept for replicas that are behind
 
 
-@dataclass(slots=True)
-class Running:
-    """What the shell runs: an entry, or something that is in no entry (yet), and what follows."""
-
-    token: int
-    entry: Entry | None
-    then: Callable[[bytes, float], None] | None
+_CALL, _STOPPED = Kind.CALL, Role.STOPPED  # an enum's attribute costs five times a global
+# What the shell runs, by its token: an entry, or what follows on something that is no entry (yet).
+Running = tuple[int, Entry | Callable[[bytes, float], None]]
 
 
 class Applying(Core):
@@ -83,7 +78,7 @@ class Applying(Core):
     ) -> None:
         """Have something run that is no entry."""
         self._run_token += 1
-        self._running.append(Running(self._run_token, None, then))
+        self._running.append((self._run_token, then))
         request, unix_time, seed = call
         self._emit(Execute(self.epoch, self._run_token, 0, request, unix_time, seed, read_only))
 
@@ -91,13 +86,13 @@ class Applying(Core):
         for token, answer in outcomes:
             if epoch != self.epoch or not self._running:
                 return
-            running = self._running.popleft()
-            assert running.token == token, f"{running.token} was to be run next, not {token}"
-            if running.entry is not None:
-                self._replayed(running.entry, answer, now)
-            elif running.then is not None:
-                running.then(answer, now)
-            if self.role is Role.STOPPED:
+            expected, what = self._running.popleft()
+            assert expected == token, f"{expected} was to be run next, not {token}"
+            if isinstance(what, Entry):
+                self._replayed(what, answer, now)
+            else:
+                what(answer, now)
+            if self.role is _STOPPED:
                 return
         self._advance(now)
 
@@ -127,9 +122,9 @@ class Applying(Core):
 
     def _advance(self, now: float) -> None:
         """Hand over, or apply, what is committed."""
-        while self._issued < self.commit and self.role is not Role.STOPPED:
+        while self._issued < self.commit and self.role is not _STOPPED:
             entry = self.journal.entry(self._issued + 1)
-            if entry.kind is not Kind.CALL:
+            if entry.kind is not _CALL:
                 if self._replaying:
                     return
                 self._apply_plain(entry, now)
@@ -158,8 +153,10 @@ class Applying(Core):
             self._replaying_low[body.session] = body.low
 
         self._run_token = token = self._run_token + 1
-        self._running.append(Running(token, entry, None))
-        self._emit(Execute(self.epoch, token, entry.index, body.request, body.time, body.seed))
+        self._running.append((token, entry))
+        self._out.append(
+            Execute(self.epoch, token, entry.index, body.request, body.time, body.seed)
+        )
         return True
 
     def _replayed(self, entry: Entry, answer: bytes, now: float) -> None:

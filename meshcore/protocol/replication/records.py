@@ -62,7 +62,7 @@ class Entry:
     def size(self) -> int:
         """About how many bytes it takes."""
         body = self.body
-        if self.kind is Kind.CALL:
+        if type(body) is Call:
             return ENTRY_BYTES + len(body.request) + len(body.answer or b"")
         if self.kind is Kind.OPEN:
             return ENTRY_BYTES + len(body)

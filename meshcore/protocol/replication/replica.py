@@ -34,7 +34,7 @@ from meshcore.protocol.replication.messages import (
     Vote,
     Voted,
 )  # fmt: skip
-from meshcore.protocol.replication.records import Replication, Stored
+from meshcore.protocol.replication.records import Entry, Replication, Stored
 from meshcore.protocol.replication.serving import Submitted
 
 CHECKPOINT_INTERVAL = 5.0  # seconds
@@ -337,7 +337,7 @@ class Replica(Following):
         assert self._durable <= self.journal.last
         indexes = [index for index, _ in self._members]
         assert indexes == sorted(indexes)
-        assert len(self._replaying) == sum(item.entry is not None for item in self._running)
+        assert len(self._replaying) == sum(isinstance(what, Entry) for _, what in self._running)
         if self.role is not Role.PRIMARY:
             waiting = [*self._waiting, *self._reads, *self._queued, *self._backlog]
             assert not waiting, f"{self.role.value} keeps {waiting}"

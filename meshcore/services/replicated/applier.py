@@ -21,10 +21,9 @@ from meshcore.services.outcome import (
     encode_outcome,
     traceback_of,
 )  # fmt: skip
-from meshcore.services.service import Request
 
 TRACEBACKS_MAX = 64
-TOLD_TOGETHER = 64  # outcomes at most
+TURN_MAX = 64  # calls in a row
 STOP_WAIT = 2.0  # seconds for a call to end that is cancelled when the replica stops
 _LOG = logging.getLogger("meshcore.services")
 
@@ -93,20 +92,27 @@ class Applier:
         loop = asyncio.get_running_loop()
         while True:
             while self._work:
-                effect = self._work.popleft()
-                if isinstance(effect, Execute):
-                    answer = await self._execute(effect)
-                    if not self._outcomes:
-                        self._epoch = effect.epoch
-                        loop.call_soon(self._tell)  # before a call that takes its time
-                    self._outcomes.append((effect.token, answer))
-                else:
-                    self._tell()
-                    self._keep(effect)
-                if len(self._outcomes) >= TOLD_TOGETHER or not self._work:
-                    self._tell()
+                async with self._instance.turn:
+                    await self._run_some(loop)
             self._wake = loop.create_future()
             await self._wake
+
+    async def _run_some(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run what is there; not all at once, so that whoever else wants a turn gets one."""
+        for _ in range(TURN_MAX):
+            if not self._work:
+                break
+            effect = self._work.popleft()
+            if isinstance(effect, Execute):
+                answer = await self._execute(effect)
+                if not self._outcomes:
+                    self._epoch = effect.epoch
+                    loop.call_soon(self._tell)  # in case that a later one takes its time
+                self._outcomes.append((effect.token, answer))
+            else:
+                self._tell()
+                self._keep(effect)
+        self._tell()
 
     def _tell(self) -> None:
         """Tell what was run: together what was run in one turn of the loop."""
@@ -132,15 +138,11 @@ class Applier:
         try:
             name, args, kwargs = decode_request(effect.request)
             method = instance.method(name)
-            request = Request(
-                instance.group, "", instance.node_id, effect.index, args, kwargs, name
-            )
-            async with instance.turn:
-                instance.service.set_draws((effect.time, effect.seed))
-                try:
-                    answer = encode_outcome(await instance.run(method, request))
-                finally:
-                    instance.service.set_draws(None)
+            instance.service.set_draws((effect.time, effect.seed))
+            try:
+                answer = encode_outcome(await instance.run(method, args, kwargs, "", effect.index))
+            finally:
+                instance.service.set_draws(None)
         except (RPCNotFoundError, BadPayloadError) as error:
             answer = encode_failure(error)
         except (Exception, asyncio.CancelledError) as error:  # the service may raise anything
