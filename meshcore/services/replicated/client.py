@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from meshcore.errors import (
@@ -32,7 +32,7 @@ from meshcore.protocol.replication.sessions import WINDOW
 from meshcore.services.directory import Offer
 from meshcore.services.outcome import encode_request, outcome_of
 from meshcore.services.replicated.carrier import Post
-from meshcore.services.replicated.hedging import FLAGS, first_of
+from meshcore.services.replicated.hedging import FLAGS, Hedging
 
 SUBMIT = "mesh:submit"
 SESSION = "mesh:session"
@@ -83,6 +83,7 @@ class ReplicatedClient:
         self.group = group
         self._client = client
         self._post = post
+        self._hedging = Hedging(post)
         self._offers = offers
         self._refresh = refresh
         self._sessions: list[_Session] = []
@@ -182,7 +183,7 @@ class ReplicatedClient:
 
     def _send(
         self, node: str, directive: str, payload: list[Any], timeout: float
-    ) -> Awaitable[Any]:
+    ) -> asyncio.Future[Any]:
         """One attempt; in an active group the first answer of two counts."""
         offers = self._offers()
         if offers is not self._known:
@@ -191,7 +192,9 @@ class ReplicatedClient:
             self._attending = active if len(active) > 1 else []
         if directive is SUBMIT and self._attending and not payload[FLAGS]:
             other = self._attending[self._attending[0] == node]
-            return first_of(self._post, node, other, directive, payload, timeout=timeout)
+            first = self._post(node, directive, payload, timeout=timeout)
+            self._hedging.watch(first, other, directive, payload, timeout)
+            return first
         return self._post(node, directive, payload, timeout=timeout)
 
     def _timed_out(self, last: str, asked: list[str]) -> RPCError:

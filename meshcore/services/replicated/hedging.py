@@ -7,6 +7,8 @@ second one is asked to attend the call, not to do it: only the primary puts call
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from functools import partial
 from typing import Any
 
 from meshcore.services.replicated.carrier import Post
@@ -16,25 +18,49 @@ ATTEND = 2  # the flag of `mesh:submit` that asks for that
 FLAGS = 5  # where the flags are in its payload
 
 
-async def first_of(
-    post: Post, node: str, other: str, directive: str, payload: list[Any], *, timeout: float
-) -> Any:
-    """The reply of `node`, or the answer of `other` where that comes sooner."""
-    first = post(node, directive, payload, timeout=timeout)
+class Hedging:
+    """Of one client. One timer for all calls: nearly all are answered before it is due."""
 
-    def ask_other() -> None:
-        attend = [*payload[:FLAGS], ATTEND]
-        post(other, directive, attend, timeout=timeout - HEDGE).add_done_callback(take)
+    def __init__(self, post: Post) -> None:
+        self._post = post
+        self._watched: deque[tuple[float, asyncio.Future[Any], str, str, list[Any], float]] = (
+            deque()
+        )
+        self._timer: asyncio.TimerHandle | None = None
 
-    def take(second: asyncio.Future[Any]) -> None:
-        # Whatever else it says is of no use: the reply of `node` is waited for anyway.
-        if second.exception() is None and second.result()[0] == 0 and not first.done():
-            first.set_result(second.result())
+    def watch(
+        self,
+        first: asyncio.Future[Any],
+        other: str,
+        directive: str,
+        payload: list[Any],
+        timeout: float,
+    ) -> None:
+        """Where `first` is not done in time, ask `other`; its answer becomes that of `first`."""
+        if timeout <= HEDGE:
+            return
+        watched = self._watched
+        while watched and watched[0][1].done():
+            watched.popleft()
+        loop = first.get_loop()
+        watched.append((loop.time() + HEDGE, first, other, directive, payload, timeout - HEDGE))
+        if self._timer is None:
+            self._timer = loop.call_later(HEDGE, self._look)
 
-    if timeout <= HEDGE:
-        return await first
-    timer = asyncio.get_running_loop().call_later(HEDGE, ask_other)
-    try:
-        return await first
-    finally:
-        timer.cancel()
+    def _look(self) -> None:
+        self._timer = None
+        watched, loop = self._watched, asyncio.get_running_loop()
+        while watched and (watched[0][1].done() or watched[0][0] <= loop.time()):
+            _, first, other, directive, payload, timeout = watched.popleft()
+            if not first.done():
+                attend = [*payload[:FLAGS], ATTEND]
+                second = self._post(other, directive, attend, timeout=timeout)
+                second.add_done_callback(partial(_take, first))
+        if watched:
+            self._timer = loop.call_at(watched[0][0], self._look)
+
+
+def _take(first: asyncio.Future[Any], second: asyncio.Future[Any]) -> None:
+    # Whatever else it says is of no use: the reply of the first is waited for anyway.
+    if second.exception() is None and second.result()[0] == 0 and not first.done():
+        first.set_result(second.result())

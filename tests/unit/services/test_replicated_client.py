@@ -19,6 +19,7 @@ from meshcore.errors import (
 from meshcore.services.directory import Offer
 from meshcore.services.outcome import encode_outcome
 from meshcore.services.replicated.client import SESSION, SUBMIT, ReplicatedClient
+from meshcore.services.replicated.hedging import ATTEND, HEDGE
 
 Answer = list[Any] | Exception
 
@@ -200,5 +201,39 @@ def test_low_follows_the_oldest_call_that_waits() -> None:
         assert [payload[2:4] for _, payload in nodes.asked if len(payload) == 6] == [
             [number, number] for number in range(1, 201)
         ]
+
+    run(scenario)
+
+
+def test_another_replica_is_asked_for_the_answer_where_the_first_is_slow() -> None:
+    async def scenario() -> None:
+        nodes = Nodes([DeadlineExceededError("late"), GOOD])
+        assert await call(nodes.client()) == 42
+        asked = [(node, payload[5]) for node, payload in nodes.asked if len(payload) == 6]
+        assert asked == [("a", 0), ("b", ATTEND)]
+
+    run(scenario)
+
+
+def test_what_another_replica_says_counts_only_if_it_is_an_answer() -> None:
+    async def scenario() -> None:
+        late = DeadlineExceededError("late")
+        nodes = Nodes([late, ["not_primary", "a/1"], GOOD])
+        assert await call(nodes.client()) == 42
+        asked = [(node, payload[5]) for node, payload in nodes.asked if len(payload) == 6]
+        assert asked[:2] == [("a", 0), ("b", ATTEND)]
+        assert asked[2][1] == 0  # once the first attempt is over
+
+    run(scenario)
+
+
+def test_nobody_else_is_asked_for_what_is_answered_soon() -> None:
+    async def scenario() -> None:
+        nodes = Nodes([GOOD])
+        client = nodes.client()
+        for _ in range(50):
+            await call(client)
+            await asyncio.sleep(HEDGE / 20)
+        assert {payload[5] for _, payload in nodes.asked if len(payload) == 6} == {0}
 
     run(scenario)
