@@ -75,9 +75,11 @@ class Serving:
         except MeshError as error:
             self._fail_internal(stream, error, may_have_run=False)
         else:
+            if value is LATER:
+                return
             if asyncio.iscoroutine(value):
                 self._driver.spawn(self._answer_later(stream, value))
-            elif value is not LATER:
+            else:
                 self.respond(stream, value, True)
 
     def _answer_large(self, stream: ServerStream, internal: Internal, payload: Payload) -> None:

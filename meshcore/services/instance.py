@@ -12,8 +12,8 @@ import contextlib
 import difflib
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, cast
 
 from meshcore.errors import BusyError, ClosedError, RPCNotFoundError
 from meshcore.payload.values import encode_value
@@ -105,7 +105,10 @@ class Instance:
             self._waiting += 1
             try:
                 async with self.turn:
-                    return await self._run(method, request)
+                    try:
+                        return await self._answer(method, request)
+                    finally:
+                        self.done += 1
             finally:
                 self._waiting -= 1
                 self._ended()
@@ -116,7 +119,7 @@ class Instance:
         self._beside += 1
         try:
             async with gate:
-                return await self._run(method, request)
+                return await self._answer(method, request)
         finally:
             self._beside -= 1
             self._ended()
@@ -129,25 +132,19 @@ class Instance:
         if self._closed and not self._waiting and not self._beside:
             self._idle.set()
 
-    def _run(self, method: Method, request: Request) -> Awaitable[Any]:
-        return self.run(method, request.args, request.kwargs, request.client, request.req_num)
+    def _answer(self, method: Method, request: Request) -> Awaitable[Any]:
+        return self.invoke(method, request.args, request.kwargs, request.client, request.req_num)
 
-    async def run(
+    def invoke(
         self, method: Method, args: list[Any], kwargs: dict[str, Any], client: str, number: int
-    ) -> Any:
-        """Run one call now, with its hooks."""
-        try:
-            if self._is_hooked:
-                request = Request(
-                    self.group, client, self.node_id, number, args, kwargs, method.name
-                )
-                return await self._run_hooked(method, request)
-            return await self._invoke(method, args, kwargs)
-        finally:
-            if not method.concurrent:
-                self.done += 1
+    ) -> Awaitable[Any]:
+        """One call now, with its hooks."""
+        if self._is_hooked:
+            request = Request(self.group, client, self.node_id, number, args, kwargs, method.name)
+            return self._invoke_hooked(method, request)
+        return self._invoke(method, args, kwargs)
 
-    async def _run_hooked(self, method: Method, request: Request) -> Any:
+    async def _invoke_hooked(self, method: Method, request: Request) -> Any:
         await self.service.on_service_called(request)
         response = Response(
             request.service, request.client, request.server, request.req_num, method=method.name
@@ -161,10 +158,12 @@ class Instance:
             raise response.exception
         return response.result
 
-    async def _invoke(self, method: Method, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    def _invoke(
+        self, method: Method, args: list[Any], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, Any]:
         if method.is_async:
-            return await method.function(self.service, *args, **kwargs)
-        return await _in_thread(method.function, self.service, *args, **kwargs)
+            return cast("Coroutine[Any, Any, Any]", method.function(self.service, *args, **kwargs))
+        return _in_thread(method.function, self.service, *args, **kwargs)
 
     def state(self) -> bytes:
         """The state as bytes; BadPayloadError where it holds what cannot be sent."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -95,8 +96,7 @@ class ReplicaStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._wake = threading.Condition()
-        self._waiting: list[Job] = []
+        self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()  # None: the end
         self._closing = False
         self._failed = False
         self._next = 0  # the entry after the last one that was written in this life
@@ -190,34 +190,33 @@ class ReplicaStore:
 
     def add(self, job: Job) -> None:
         """Write this as well; at once, together with what else waits."""
-        with self._wake:
-            if self._failed or self._closing:
-                return  # nobody would come for it
-            self._waiting.append(job)
-            self._wake.notify()
+        if not (self._failed or self._closing):  # nobody would come for it
+            self._waiting.put(job)
 
     def close(self) -> None:
         """Write what waits, and close the file."""
-        with self._wake:
-            self._closing = True
-            self._wake.notify()
+        self._closing = True
+        self._waiting.put(None)
         if self._thread is not None:
             self._thread.join()
         self._database.close()
 
     def _run(self, written: Callable[[list[Job]], None], failed: Callable[[str], None]) -> None:
-        while True:
-            with self._wake:
-                self._wake.wait_for(lambda: self._waiting or self._closing)
-                jobs, self._waiting = self._waiting, []
-                if not jobs:
-                    return
+        ended = False
+        while not ended:
+            jobs: list[Job] = []
+            while not jobs or not self._waiting.empty():
+                job = self._waiting.get()
+                if job is None:
+                    ended = True
+                    break
+                jobs.append(job)
+            if not jobs:
+                return
             try:
                 self._write(jobs)
             except Exception as error:  # whatever it is, nothing may be acknowledged any more
-                with self._wake:
-                    self._failed = True
-                    self._waiting.clear()
+                self._failed = True
                 self._tell(failed, str(error) or type(error).__name__)
                 return
             self._tell(written, jobs)

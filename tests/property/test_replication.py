@@ -42,6 +42,7 @@ from meshcore.protocol.replication.plain import (
 )  # fmt: skip
 from meshcore.protocol.replication.records import Call, Checkpoint, Entry, Kind, Replication, Stored
 from meshcore.protocol.replication.replica import Replica
+from meshcore.protocol.replication.serving import Submitted
 from meshcore.protocol.replication.sessions import Sessions
 from meshcore.protocol.replication.transfer import Receiving, Sending
 
@@ -352,11 +353,8 @@ class Alone:
         elif what in ("call", "read"):
             self.refs += 1
             self.take(
-                machine.submit(
-                    self.refs, session=one, number=other, low=1, request=b"x", unix_time=1e9,
-                    now=now, read_only=what == "read",
-                )
-            )  # fmt: skip
+                machine.submit(Submitted(self.refs, one, other, 1, b"x", 1e9, what == "read"), now)
+            )
         elif what == "open":
             self.refs += 1
             self.take(machine.open(self.refs, "client", now))

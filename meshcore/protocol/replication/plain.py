@@ -110,10 +110,11 @@ def entry_of(value: Any) -> Entry:
     """The entry of `[index, term, kind, body]`."""
     if not isinstance(value, list) or len(value) != 4:
         raise BadMessage("an entry is a list: index, term, kind, body")
-    index, term = _number(value[0], "index of an entry"), _number(value[1], "term of an entry")
-    kind, body = value[2], value[3]
+    index, term, kind, body = value
     if type(kind) is not int or not 0 <= kind < len(_KINDS):
         raise BadMessage(f"there is no kind {kind!r} of entries")
+    if not (type(index) is type(term) is int and 0 <= index | term <= NUMBER_MAX):
+        _number(index, "index of an entry"), _number(term, "term of an entry")  # one of them is bad
     return Entry(index, term, _KINDS[kind], _BODIES[kind](body))
 
 

@@ -198,20 +198,8 @@ class Replica(Following):
         self._open(ref, client, now)
         return self._take()
 
-    def submit(
-        self,
-        ref: int,
-        *,
-        session: int,
-        number: int,
-        low: int,
-        request: bytes,
-        unix_time: float,
-        now: float,
-        read_only: bool = False,
-    ) -> list[Effect]:
-        """Call the service; `ref` comes back in `Answered` or `Refused`, now or later."""
-        call = Submitted(ref, session, number, low, request, unix_time, read_only)
+    def submit(self, call: Submitted, now: float) -> list[Effect]:
+        """Call the service; `call.ref` comes back in `Answered` or `Refused`, now or later."""
         self._submit(call, now)
         return self._take()
 

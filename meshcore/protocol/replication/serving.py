@@ -47,7 +47,7 @@ class Read:
 
 @dataclass(slots=True)
 class Submitted:
-    """A call of a client, as it came."""
+    """A call of a client, as it came; `ref` is the shell's, `time` in Unix seconds."""
 
     ref: int
     session: int
@@ -55,7 +55,7 @@ class Submitted:
     low: int
     request: bytes
     time: float
-    read_only: bool
+    read_only: bool = False
 
 
 class Serving(Applying):

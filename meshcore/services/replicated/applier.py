@@ -56,19 +56,23 @@ class Applier:
         self._initial = self._instance.state()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
-    def add(self, effect: Execute | Restore | Capture) -> None:
-        """Run this after what was added before."""
-        if isinstance(effect, Restore):
-            self._work.clear()
-            self._outcomes.clear()
-            self._work.append(effect)
-            if self._task is not None:
-                self._end(self._task)
-                self._task = asyncio.get_running_loop().create_task(self._run())
-            return
+    def add(self, effect: Execute | Capture) -> None:
+        """Do this after what was added before."""
         self._work.append(effect)
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        wake = self._wake
+        if wake is not None:
+            self._wake = None
+            wake.set_result(None)
+
+    def restore(self, effect: Restore) -> None:
+        """Put a state back, instead of what was to be done."""
+        self._work.clear()
+        self._outcomes.clear()
+        self._work.append(effect)
+        self._wake = None
+        if self._task is not None:
+            self._end(self._task)
+            self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
         """Run nothing more; a call that does not let itself be cancelled is left behind."""
@@ -140,8 +144,10 @@ class Applier:
             method = instance.method(name)
             instance.service.set_draws((effect.time, effect.seed))
             try:
-                answer = encode_outcome(await instance.run(method, args, kwargs, "", effect.index))
+                value = await instance.invoke(method, args, kwargs, "", effect.index)
+                answer = encode_outcome(value)
             finally:
+                instance.done += 1
                 instance.service.set_draws(None)
         except (RPCNotFoundError, BadPayloadError) as error:
             answer = encode_failure(error)

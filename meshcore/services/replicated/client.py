@@ -167,7 +167,7 @@ class ReplicatedClient:
                     self._suspect(node)
                     reply = None
                 if reply is not None:
-                    if _is_last_word(reply[0], asked):
+                    if reply[0] == 0 or _is_last_word(reply[0], asked):
                         self._primary = node
                         return node, reply
                     last = f"{node}: {reply[0]}"
@@ -296,7 +296,7 @@ def _is_last_word(word: Any, asked: list[str]) -> bool:
     """
     if word == Refusal.BUSY:
         return not asked
-    return word == 0 or word in (Refusal.EVICTED, Refusal.WINDOW)
+    return word in (Refusal.EVICTED, Refusal.WINDOW)
 
 
 # What a node says that did not take the call to its replica.

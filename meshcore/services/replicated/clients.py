@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from meshcore.protocol.replication.effects import Answered, Effect, Opened, Refusal, Refused
 from meshcore.protocol.replication.replica import Replica
+from meshcore.protocol.replication.serving import Submitted
 
 ATTEND_WAIT = 5.0  # seconds that a request is attended: longer than any attempt of a client
 Reply = Callable[[Answered | Opened | Refused, str], None]  # and a traceback where there is one
@@ -40,18 +41,8 @@ class Clients:
         if machine is None:
             self.tell(Refused(ref, Refusal.NOT_READY))
             return
-        self._perform(
-            machine.submit(
-                ref,
-                session=session,
-                number=number,
-                low=low,
-                request=request,
-                unix_time=time.time(),
-                now=time.monotonic(),
-                read_only=read_only,
-            )
-        )
+        call = Submitted(ref, session, number, low, request, time.time(), read_only)
+        self._perform(machine.submit(call, time.monotonic()))
 
     def open(self, client: str, reply: Reply) -> None:
         """Open a session; `reply` is called with Opened or Refused."""

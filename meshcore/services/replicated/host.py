@@ -85,8 +85,8 @@ class ReplicaHost:
         self._doing: dict[type, Callable[[Any], None]] = {
             effects.Send: self._carrier.send,
             effects.Persist: self._store.add,
-            effects.Execute: applier.add, effects.Restore: applier.add,
-            effects.Capture: applier.add,
+            effects.Execute: applier.add, effects.Capture: applier.add,
+            effects.Restore: applier.restore,
             effects.Answered: clients.tell, effects.Opened: clients.tell,
             effects.Refused: clients.tell,
             effects.StateChanged: lambda effect: self._changed(),

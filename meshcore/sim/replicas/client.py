@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshcore.protocol.replication import effects
 from meshcore.protocol.replication.records import Replication, node_of
+from meshcore.protocol.replication.serving import Submitted
 from meshcore.sim.replicas.history import MODULUS, READ, Called
 from meshcore.sim.replicas.service import answer, request
 
@@ -136,13 +137,12 @@ class Client:
         if attend and called.operation != READ:
             host.feed(_with(host.machine.attend, session=session, number=pending.number), ref)
             return
-        submit = _with(
-            host.machine.submit,
-            session=session, number=pending.number, low=low,
-            request=request(called.id, called.operation, called.argument),
-            unix_time=1e9 + self.world.now, read_only=called.operation == READ,
+        wanted = request(called.id, called.operation, called.argument)
+        submitted = Submitted(
+            ref, session, pending.number, low, wanted, 1e9 + self.world.now,
+            called.operation == READ,
         )  # fmt: skip
-        host.feed(submit, ref)
+        host.feed(host.machine.submit, submitted)
 
     # Replies -------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from meshcore.protocol.replication.plain import (
 )  # fmt: skip
 from meshcore.protocol.replication.records import Replication, Stored
 from meshcore.protocol.replication.replica import Replica
+from meshcore.protocol.replication.serving import Submitted
 
 A, B, C, D = "a/1", "b/1", "c/1", "d/1"
 THREE = (A, B, C)
@@ -254,10 +255,9 @@ class Group:
         self.take(
             own,
             self[own].submit(
-                ref, session=session, number=number, low=low, request=wanted, unix_time=1e9,
-                now=self.now, read_only=read_only,
+                Submitted(ref, session, number, low, wanted, 1e9, read_only), self.now
             ),
-        )  # fmt: skip
+        )
         if settle:
             self.settle()
         return ref

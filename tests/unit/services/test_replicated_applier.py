@@ -127,7 +127,7 @@ async def _stays_unchanged(
 ) -> None:
     """Put a state back twice while a call ends slowly: its effect is not in what follows."""
     for epoch in (2, 3):
-        applier.add(Restore(epoch, encode_value([f"epoch {epoch}"])))
+        applier.restore(Restore(epoch, encode_value([f"epoch {epoch}"])))
         applier.add(Capture(epoch, 0))
         for _ in range(20):
             await asyncio.sleep(0)
@@ -172,7 +172,7 @@ def test_none_puts_back_what_init_made() -> None:
     async def scenario(slow: Slow, applier: Applier, sink: Sink) -> None:
         applier.add(call("add", "a"))
         await sink.until(1)
-        applier.add(Restore(2, None))
+        applier.restore(Restore(2, None))
         applier.add(Capture(2, 0))
         await sink.until(2)
         assert sink.told[1] == ("captured", 2, 0, [])
