@@ -1,8 +1,9 @@
 """What does it cost that a call outlives its machine?
 
-Three processes serve a counter twice, active and passive, their logs on disk; the same processes
-offer a plain action. One client process calls with 64 in flight: the plain action, the active
-group, the passive group, in turn; and one at a time, for the round trip.
+Three processes serve a counter twice, active and passive, their logs on disk; one of them also
+serves it alone, not replicated, and offers a plain action, the fastest call there is (it is eager
+and does nothing). One client process calls with 64 in flight: the plain action, the service, the
+active group, the passive group, in turn; and one at a time, for the round trip.
 
 Bars: a passive group of three does at least 1,000 calls/s; an active one at least a sixth of the
 plain calls of the same round.
@@ -24,7 +25,8 @@ from tests.e2e.mesh_processes import World
 IN_FLIGHT = 64
 SECONDS, QUICK_SECONDS = 3.0, 0.5
 ALONE = 200  # calls one at a time
-PLAIN, ACTIVE, PASSIVE = "plain call", "active, three", "passive, three"
+PLAIN, SERVICE = "plain call", "service, not replicated"
+ACTIVE, PASSIVE = "active, three", "passive, three"
 CALLS, ROUND_TRIP, READS = f"{IN_FLIGHT} in flight", "round trip p50", "reads"
 COUNTER = "benchmarks.subjects.counter:Counter"
 NODES = ("a", "b", "c")
@@ -78,15 +80,18 @@ class _Mesh:
                 for group, kind in (("act", "active"), ("pas", "passive"))
                 for part in ("--service", f"{group}={COUNTER},replication={kind},replicas=3")
             ]
-            nodes.append(await self._world.start(name, *services, peers=nodes[:1]))
+            alone = ("--service", f"one={COUNTER}") if name == NODES[0] else ()
+            nodes.append(await self._world.start(name, *alone, *services, peers=nodes[:1]))
         self._controller = Controller(Config(peers=[node.url for node in nodes]))
         await self._controller.start()
         controller = self._controller
         await controller.wait_for("a")
+        service = controller.group("one", policy="first", timeout=30.0)
         active = controller.group("act", timeout=30.0)
         passive = controller.group("pas", timeout=30.0)
         self._calls: dict[str, tuple[Call, Call]] = {
             PLAIN: (lambda: controller.call("a", "demo:echo", 1),) * 2,
+            SERVICE: (lambda: service.add(1), lambda: service.read()),
             ACTIVE: (lambda: active.add(1), lambda: active.read()),
             PASSIVE: (lambda: passive.add(1), lambda: passive.read()),
         }
