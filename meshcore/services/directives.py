@@ -61,12 +61,8 @@ class Directives:
         if host is None:
             raise BadPayloadError(f"{group} is not replicated here")
 
-        def reply(effect: effects.Effect, traceback: str) -> None:
-            if isinstance(effect, effects.Answered):
-                answer = [0, effect.answer, traceback] if traceback else [0, effect.answer]
-                self._respond(stream, answer, True)
-            elif isinstance(effect, effects.Refused):
-                self._respond(stream, [effect.reason.value, effect.primary], True)
+        def reply(effect: effects.Reply, traceback: str) -> None:
+            self._respond(stream, _plain_reply(effect, traceback), True)
 
         if flags & 2:
             host.clients.attend(session, number, reply)
@@ -84,11 +80,8 @@ class Directives:
         if host is None:
             raise BadPayloadError(f"{group} is not replicated here")
 
-        def reply(effect: effects.Effect, traceback: str) -> None:
-            if isinstance(effect, effects.Opened):
-                self._respond(stream, [0, effect.session], True)
-            elif isinstance(effect, effects.Refused):
-                self._respond(stream, [effect.reason.value, effect.primary], True)
+        def reply(effect: effects.Reply, traceback: str) -> None:
+            self._respond(stream, _plain_reply(effect, traceback), True)
 
         host.clients.open(client, reply)
         return LATER
@@ -205,3 +198,11 @@ class Directives:
         if not await host.is_led_by(node, PRIMARY_WAIT):
             raise MeshError(f"{node} did not take over {group} within {PRIMARY_WAIT:g} s")
         return None
+
+
+def _plain_reply(effect: effects.Reply, traceback: str) -> list[Any]:
+    if isinstance(effect, effects.Answered):
+        return [0, effect.answer, traceback] if traceback else [0, effect.answer]
+    if isinstance(effect, effects.Opened):
+        return [0, effect.session]
+    return [effect.reason.value, effect.primary]

@@ -1,12 +1,11 @@
 """The file of a registry: an SQLite database that is complete at every moment.
 
-WAL with synchronous=FULL: what `write` has returned from survives a crash of the machine, and a
-process that is killed at any moment leaves the file as it was before or after one `write`, which
-puts everything it is given into one transaction. The last lines of defence are SQLite's own.
+What `write` has returned from survives a crash of the machine, and a process that is killed at any
+moment leaves the file as it was before or after one `write`, which puts everything it is given into
+one transaction. The last lines of defence are SQLite's own.
 
-The schema has a number (`user_version`), and the file a mark that says whose it is
-(`application_id`). A file of another program, of a newer schema, or one that cannot be read is a
-ConfigError that names it and the way out; it is never repaired or overwritten by itself.
+A file of another program, of a newer schema, or one that cannot be read is a ConfigError that names
+it and the way out; it is never repaired or overwritten by itself.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from meshcore.protocol.catalogue.records import Flow, Origin
 from meshcore.storage.batch import Batch
 from meshcore.storage.changes import ONLINE, STALE, PutOrigin
 from meshcore.storage.record import Record
+from meshcore.storage.sqlite import Schema, prepare, transaction
 
 APPLICATION_ID = 0x6D636174  # "mcat"
 SCHEMA_VERSION = 1
@@ -50,6 +50,7 @@ _SCHEMA = """
         PRIMARY KEY (origin, url)
     ) WITHOUT ROWID;
 """
+SCHEMA = Schema(APPLICATION_ID, SCHEMA_VERSION, _SCHEMA, WAL_BYTES_KEPT)
 _PUT_ORIGIN = f"INSERT OR REPLACE INTO origin VALUES ({', '.join('?' * 12)})"
 _PUT_FLOW = f"INSERT OR REPLACE INTO flow VALUES ({', '.join('?' * 12)})"
 
@@ -85,24 +86,8 @@ class RegistryFile:
             ) from error
 
     def _prepare(self) -> None:
-        run = self._database.execute
-        run(f"PRAGMA cache_size = -{CACHE_KIB}")
-        run("PRAGMA synchronous = FULL")
-        run(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
-        tables = run("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        owner = run("PRAGMA application_id").fetchone()[0]
-        version = run("PRAGMA user_version").fetchone()[0]
-        if tables and owner != APPLICATION_ID:
-            raise ValueError("it is a database of another program")
-        if tables and version != SCHEMA_VERSION:
-            raise ValueError(f"its schema is version {version}, this is {SCHEMA_VERSION}")
-        run("PRAGMA journal_mode = WAL")
-        if not tables:
-            self._database.executescript(
-                f"BEGIN IMMEDIATE; {_SCHEMA}"
-                f"PRAGMA application_id = {APPLICATION_ID};"
-                f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-            )
+        self._database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        prepare(self._database, SCHEMA)
 
     def read(self) -> Iterator[tuple[int, PutOrigin, list[Record]]]:
         """Every origin with its records and its number; who was online is stale now."""
@@ -126,18 +111,12 @@ class RegistryFile:
     def write(self, batch: Batch) -> None:
         """All of it, durable, or nothing: sqlite3.Error."""
         run = self._database.executemany
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(self._database):
             run("DELETE FROM flow WHERE origin = ?", batch.gone())
             run("DELETE FROM origin WHERE number = ?", batch.gone())
             run("DELETE FROM flow WHERE origin = ? AND url = ?", batch.forgotten())
             run(_PUT_FLOW, batch.flows())
             run(_PUT_ORIGIN, batch.origins())
-            self._database.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):  # it may have been rolled back already
-                self._database.execute("ROLLBACK")
-            raise
 
     def close(self) -> None:
         self._database.close()

@@ -31,6 +31,7 @@ from meshcore.protocol.replication.plain import (
     unpack,
 )  # fmt: skip
 from meshcore.protocol.replication.records import Entry, Stored
+from meshcore.storage.sqlite import Schema, prepare, transaction
 
 APPLICATION_ID = 0x6D657367  # "mesg"
 SCHEMA_VERSION = 2
@@ -118,24 +119,9 @@ class ReplicaStore:
             ) from error
 
     def _prepare(self) -> None:
-        run = self._database.execute
-        run("PRAGMA synchronous = FULL")
-        run(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
-        tables = run("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if tables and run("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-            raise ValueError("it is a database of another program")
-        version = run("PRAGMA user_version").fetchone()[0]
-        if tables and version != SCHEMA_VERSION:
-            raise ValueError(f"its schema is version {version}, this is {SCHEMA_VERSION}")
-        run("PRAGMA journal_mode = WAL")
-        if not tables:
-            self._database.executescript(
-                f"BEGIN IMMEDIATE; {_SCHEMA}"
-                f"PRAGMA application_id = {APPLICATION_ID};"
-                f"PRAGMA user_version = {SCHEMA_VERSION};"
-            )
-            run(_PUT, ("state_id", encode_value(os.urandom(6).hex())))
-            run("COMMIT")  # with its id, or not at all
+        state_id = encode_value(os.urandom(6).hex()).hex()  # with its id, or not at all
+        begin = f"{_SCHEMA} INSERT INTO about VALUES ('state_id', x'{state_id}');"
+        prepare(self._database, Schema(APPLICATION_ID, SCHEMA_VERSION, begin, WAL_BYTES_KEPT))
 
     def _read(self) -> None:
         state_id = self._get("state_id")
@@ -233,15 +219,9 @@ class ReplicaStore:
         if len(statements) == 1:  # a transaction by itself: each more waits for the interpreter
             run(*statements[0])
             return
-        run("BEGIN IMMEDIATE")
-        try:
+        with transaction(self._database):
             for statement in statements:
                 run(*statement)
-            run("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):  # it may have been rolled back already
-                run("ROLLBACK")
-            raise
 
     def _statements(self, job: Job) -> Iterator[tuple[str, tuple[Any, ...]]]:
         if isinstance(job, Formed):

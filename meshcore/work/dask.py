@@ -23,6 +23,7 @@ from typing import Any
 
 from meshcore.errors import Code, ConfigError
 from meshcore.work.actions import Kind
+from meshcore.work.away import context_fields
 from meshcore.work.dask_task import AHEAD, name_of_began, name_of_cancel, perform
 from meshcore.work.job import Failure, Host, Job
 from meshcore.work.pipe import pack_value, unpack_value
@@ -128,21 +129,12 @@ class DaskRunner:
         await self._there(client, _tidy(flight))
 
     async def _submit(self, job: Job, flight: _Flight, kind: int, body: bytes) -> Any:
-        services = self._host.services
-        context = {
-            "message_id": job.message_id,
-            "sender": job.sender,
-            "directive": job.spec.directive,
-            "remaining": None if job.deadline is None else job.deadline - services.clock(),
-            "attempt": job.attempt,
-            "config": dict(services.config.get(job.spec.namespace, {})),
-        }
         return flight.client.submit(
             perform,
             flight.name,
             job.spec.function,
             (kind, body),
-            context,
+            context_fields(job, self._host.services),
             job.spec.wants_context,
             key=flight.name,
             pure=False,

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 from meshcore.errors import Code
+from meshcore.work.away import context_of
 from meshcore.work.failures import failure_of
 from meshcore.work.pipe import AHEAD, pack_value, unpack_value
-from meshcore.work.worker import context_of
 
 __all__ = ["AHEAD", "name_of_began", "name_of_cancel", "perform"]
 

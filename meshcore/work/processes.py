@@ -21,6 +21,7 @@ import time
 from typing import Any
 
 from meshcore.errors import Code
+from meshcore.work.away import context_fields
 from meshcore.work.job import Failure, Host, Job
 from meshcore.work.pipe import HEADER, pack, pack_value, reference_of, unpack, unpack_value
 
@@ -140,17 +141,9 @@ class Processes:
             worker.send("credit")
 
     def _frame_of(self, job: Job) -> bytes:
-        services = self._host.services
-        context = {
-            "message_id": job.message_id,
-            "sender": job.sender,
-            "directive": job.spec.directive,
-            "remaining": None if job.deadline is None else job.deadline - services.clock(),
-            "attempt": job.attempt,
-            "config": dict(services.config.get(job.spec.namespace, {})),
-        }
         argument = pack_value(self._host.argument(job))
         where = reference_of(job.spec.function)
+        context = context_fields(job, self._host.services)
         return pack("job", *where, *argument, context, job.spec.wants_context)
 
     async def _room(self, job: Job) -> None:

@@ -15,14 +15,14 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable
 from operator import attrgetter
 from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
 
-from meshcore.work.context import Context, Services
+from meshcore.work.away import context_of
+from meshcore.work.context import Context
 from meshcore.work.failures import failure_of
 from meshcore.work.pipe import AHEAD, HEADER, MAIN, pack, pack_value, unpack, unpack_value
 
@@ -113,22 +113,6 @@ class _Forward(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._worker.send("log", record.levelno, record.name, self.format(record))
-
-
-def context_of(
-    *,
-    message_id: str,
-    sender: str,
-    directive: str,
-    remaining: float | None,
-    attempt: int,
-    config: dict[str, Any],
-) -> Context:
-    """The context of a job away from the node: it cannot call others."""
-    deadline = None if remaining is None else time.monotonic() + remaining
-    namespace = directive.partition(":")[0]
-    services = Services(call=None, clock=time.monotonic, config={namespace: config}, loop=None)
-    return Context(services, message_id, sender, directive, deadline, attempt)
 
 
 def _find(module: str, qualname: str, file: str | None) -> Callable[..., Any]:

@@ -127,7 +127,8 @@ class Stopped:
     reason: str
 
 
+Reply: TypeAlias = Answered | Opened | Refused  # to a client
 Effect: TypeAlias = (
-    Send | Persist | Execute | Restore | Capture | Answered | Opened | Refused | StateChanged
-    | WantLease | ReleaseLease | Stopped
+    Send | Persist | Execute | Restore | Capture | Reply | StateChanged | WantLease | ReleaseLease
+    | Stopped
 )  # fmt: skip

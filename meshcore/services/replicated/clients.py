@@ -6,12 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from meshcore.protocol.replication.effects import Answered, Effect, Opened, Refusal, Refused
+from meshcore.protocol.replication.effects import Answered, Effect, Refusal, Refused, Reply
 from meshcore.protocol.replication.replica import Replica
 from meshcore.protocol.replication.serving import Submitted
 
 ATTEND_WAIT = 5.0  # seconds that a request is attended: longer than any attempt of a client
-Reply = Callable[[Answered | Opened | Refused, str], None]  # and a traceback where there is one
+Take = Callable[[Reply, str], None]  # and a traceback where there is one
 
 
 class Clients:
@@ -30,11 +30,11 @@ class Clients:
         self._machine = machine
         self._perform = perform
         self._tracebacks = tracebacks
-        self._waiting: dict[int, Reply] = {}
+        self._waiting: dict[int, Take] = {}
         self._last = 0
 
     def submit(
-        self, session: int, number: int, low: int, request: bytes, read_only: bool, reply: Reply
+        self, session: int, number: int, low: int, request: bytes, read_only: bool, reply: Take
     ) -> None:
         """A call; `reply` is called with Answered or Refused."""
         ref, machine = self._add(reply), self._machine()
@@ -44,7 +44,7 @@ class Clients:
         call = Submitted(ref, session, number, low, request, time.time(), read_only)
         self._perform(machine.submit(call, time.monotonic()))
 
-    def open(self, client: str, reply: Reply) -> None:
+    def open(self, client: str, reply: Take) -> None:
         """Open a session; `reply` is called with Opened or Refused."""
         ref, machine = self._add(reply), self._machine()
         if machine is None:
@@ -52,7 +52,7 @@ class Clients:
         else:
             self._perform(machine.open(ref, client, time.monotonic()))
 
-    def attend(self, session: int, number: int, reply: Reply) -> None:
+    def attend(self, session: int, number: int, reply: Take) -> None:
         """Answer once that request has had its effect here."""
         ref, machine = self._add(reply), self._machine()
         if machine is None:
@@ -69,13 +69,13 @@ class Clients:
             machine.forget(ref)
             self.tell(Refused(ref, Refusal.NOT_PRIMARY))
 
-    def _add(self, reply: Reply) -> int:
+    def _add(self, reply: Take) -> int:
         """The number under which the machine knows who waits."""
         self._last += 1
         self._waiting[self._last] = reply
         return self._last
 
-    def tell(self, effect: Answered | Opened | Refused) -> None:
+    def tell(self, effect: Reply) -> None:
         """Pass on a reply."""
         reply = self._waiting.pop(effect.ref, None)
         if reply is not None:

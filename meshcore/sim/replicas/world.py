@@ -137,9 +137,7 @@ class World:
         self._refs[ref] = (client, pending, attempt)
         return ref
 
-    def on_reply(
-        self, host: Host, effect: effects.Answered | effects.Opened | effects.Refused
-    ) -> None:
+    def on_reply(self, host: Host, effect: effects.Reply) -> None:
         client, pending, attempt = self._refs.pop(effect.ref)
         if isinstance(effect, effects.Answered) and self.leadership is Leadership.LEASE:
             assert self.lease.holds(host), f"{host.own} answers without the lease"
