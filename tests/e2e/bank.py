@@ -1,9 +1,12 @@
 """The bank counter in three processes, under load, while its processes are killed and frozen.
 
-`run(kind, seconds)` starts three replicas with data directories and ten clients that call without
-a pause. A misfortune after the other: a replica is killed and started again, then the primary, then
+`run(plan, seconds)` starts three replicas with data directories and ten clients that call without a
+pause. A misfortune after the other: a replica is killed and started again, then the primary, then
 the primary is frozen for a while. At the end everything that the clients saw is checked by the same
 checker as the simulator's (`meshcore.sim.replicas.history`), and the replicas must be equal.
+
+With leases of an etcd (`LEASES`) the primary is frozen until another one has the lease, and wakes
+up beside it.
 """
 
 from __future__ import annotations
@@ -22,8 +25,27 @@ NODES = ("a", "b", "c")
 CLIENTS = 10
 OPERATIONS = ("add", "minus", "multiply", "add", "read")
 CALL_TIMEOUT = 15.0  # seconds; the longest wait is measured, and has its own limit
-FROZEN = 4.0
 SETTLE_TIMEOUT = 30.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is tried, and how long a client may wait (seconds)."""
+
+    replication: str
+    turns: tuple[str, ...] = ("other", "primary", "primary", "freeze")
+    frozen: float = 4.0
+    wait_max: float = 3.0  # with default timings
+    frozen_wait_max: float = 8.0  # for a frozen primary
+    leadership: str = "election"
+
+
+ACTIVE, PASSIVE = Plan("active"), Plan("passive")
+# A lease lives 5 s, whoever has it dead or frozen, and is asked for again after a pause.
+LEASES = Plan(
+    "passive", ("freeze", "primary"), frozen=9.0, wait_max=9.0, frozen_wait_max=9.0,
+    leadership="etcd",
+)  # fmt: skip
 
 
 @dataclass
@@ -48,9 +70,9 @@ class Measured:
 
 
 class Bank:
-    def __init__(self, world: World, kind: str, seed: int) -> None:
+    def __init__(self, world: World, plan: Plan, seed: int) -> None:
         self._world = world
-        self._kind = kind
+        self._plan = plan
         self._rng = random.Random(seed)
         self.nodes: dict[str, NodeProcess] = {}
         self.calls: list[history.Called] = []
@@ -59,7 +81,11 @@ class Bank:
         self._frozen: list[tuple[float, float]] = []
 
     async def start(self) -> None:
-        service = f"bank=bank_counter:Counter,replication={self._kind},replicas=3"
+        plan = self._plan
+        service = (
+            f"bank=bank_counter:Counter,replication={plan.replication},replicas=3"
+            f",leadership={plan.leadership}"
+        )
         self._world.environment["PYTHONPATH"] = f"{ROOT / 'examples'}:{ROOT}"
         for name in NODES:
             peers = [self.nodes[NODES[0]]] if self.nodes else []
@@ -116,12 +142,14 @@ class Bank:
         await asyncio.sleep(self._rng.uniform(0.0, 1.0))
         await node.start_again()
 
-    async def freeze(self, name: str) -> None:
+    async def freeze(self, controller: Controller, name: str) -> None:
         node = self.nodes[name]
         node.freeze()
         began = time.monotonic()
         self.measured.freezes += 1
-        await asyncio.sleep(FROZEN)
+        await asyncio.sleep(self._plan.frozen)
+        if self._plan.leadership == "etcd":
+            assert await self.primary(controller) != name, f"{name} leads, and is frozen"
         node.thaw()
         self._frozen.append((began, time.monotonic()))
 
@@ -132,13 +160,13 @@ class Bank:
             await self.all_ready(controller)
             primary = await self.primary(controller)
             other = self._rng.choice([name for name in NODES if name != primary])
-            match turn % 4:
-                case 0:
+            match self._plan.turns[turn % len(self._plan.turns)]:
+                case "other":
                     await self.kill(other)
-                case 1 | 2:
+                case "primary":
                     await self.kill(primary)
-                case 3:
-                    await self.freeze(primary)
+                case "freeze":
+                    await self.freeze(controller, primary)
             turn += 1
             await asyncio.sleep(0.5)
 
@@ -173,10 +201,12 @@ class Bank:
         return status["bank"]["applied"], status["bank"]["digest"]
 
 
-async def run(kind: str, seconds: float, *, seed: int = 1) -> Measured:
+async def run(plan: Plan, seconds: float, *, seed: int = 1, etcd: str | None = None) -> Measured:
     """Everything; AssertionError where something was wrong."""
     async with World() as world:
-        bank = Bank(world, kind, seed)
+        if etcd is not None:
+            world.environment["MESHCORE_ETCD"] = etcd
+        bank = Bank(world, plan, seed)
         await bank.start()
         peers = [node.url for node in bank.nodes.values()]
         async with Controller(Config(node_id="boss", peers=peers)) as boss:
@@ -196,12 +226,8 @@ async def run(kind: str, seconds: float, *, seed: int = 1) -> Measured:
         return bank.measured
 
 
-WAIT_MAX = 3.0  # seconds, with default timings
-FROZEN_WAIT_MAX = 8.0
-
-
-def check_waits(measured: Measured) -> None:
+def check_waits(plan: Plan, measured: Measured) -> None:
     """AssertionError where a client waited too long."""
-    assert measured.longest_wait <= WAIT_MAX, f"a client waited {measured.longest_wait:.2f} s"
+    assert measured.longest_wait <= plan.wait_max, f"a client waited {measured.longest_wait:.2f} s"
     frozen = measured.longest_frozen_wait
-    assert frozen <= FROZEN_WAIT_MAX, f"a client waited {frozen:.2f} s for a frozen primary"
+    assert frozen <= plan.frozen_wait_max, f"a client waited {frozen:.2f} s for a frozen primary"

@@ -583,13 +583,13 @@ def test_a_service_that_has_much_to_do_does_not_hang() -> None:
     async def scenario() -> None:
         async with desks("alpha") as (oscar, nodes, _):
             served = await nodes["alpha"].serve(
-                Busy(), group="busy", heartbeat_interval=0.01, hang_after=0.2
+                Busy(), group="busy", heartbeat_interval=0.01, hang_after=1.0
             )
             group = oscar.group("busy", policy="first")
             await eventually(lambda: group.members)
             seen: list[tuple[str, ...]] = []
             group.on_change(seen.append)
-            await asyncio.gather(*(group.work() for _ in range(20)))  # 1 s of work
+            await asyncio.gather(*(group.work() for _ in range(40)))  # 2 s of work
             assert served.answering
             assert seen == [("alpha",)]
 
