@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,21 +27,24 @@ ROOT = Path(__file__).parents[3]
 CLUSTER = """
 import sys
 from distributed import LocalCluster
-with LocalCluster(processes=False, n_workers=1, threads_per_worker=4, protocol="tcp",
-                  dashboard_address=None) as cluster:
-    print(cluster.scheduler_address, flush=True)
-    sys.stdin.read()
+if __name__ == "__main__":
+    with LocalCluster(processes=sys.argv[1] == "processes", n_workers=1, threads_per_worker=4,
+                      protocol="tcp", dashboard_address=None) as cluster:
+        print(cluster.scheduler_address, flush=True)
+        sys.stdin.read()
 """
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """A scheduler and a worker, both in one other process; Dask takes a second to be imported."""
+@contextmanager
+def cluster(directory, workers):
+    """A scheduler and a worker, all in one other process, or the worker in one of its own."""
+    (directory / "cluster.py").write_text(CLUSTER)
     with (
-        (tmp_path_factory.mktemp("dask") / "log").open("w") as log,
+        (directory / "log").open("w") as log,
         subprocess.Popen(
-            [sys.executable, "-c", CLUSTER],
-            cwd=ROOT,  # where the worker finds these tests
+            [sys.executable, directory / "cluster.py", workers],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},  # where the worker finds these tests
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -53,6 +59,13 @@ def address(tmp_path_factory):
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """Of the scheduler that the tests share; Dask takes a second to be imported."""
+    with cluster(tmp_path_factory.mktemp("dask"), "threads") as address:
+        yield address
 
 
 def run(scenario):
@@ -191,6 +204,24 @@ def test_a_task_is_not_started_a_second_time(address):
         Event(name_of_began("again"), client=client).clear()
     assert last[:2] == ["failure", int(Code.INTERNAL)]
     assert "worker died" in last[3]
+
+
+def die(payload):
+    """As the kernel does where memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_dies_fails_its_action_and_the_next_one_runs(tmp_path):
+    async def scenario():
+        async with bench(dask=address) as b:
+            code, _, message, _, may_have_run = await b.failure(b.add(die, executor="dask"))
+            assert code == Code.INTERNAL
+            assert "its Dask worker died" in message
+            assert may_have_run
+            assert await b.values(b.add(actions.double, executor="dask"), 4) == [8]
+
+    with cluster(tmp_path, "processes") as address:
+        run(scenario)
 
 
 def test_without_a_cluster_the_error_says_what_is_missing():
