@@ -184,10 +184,15 @@ class Directory:
 
     def _tell(self, group: str, members: Members) -> None:
         for on_change in list(self._subscribers.get(group, {}).values()):
-            try:
-                on_change(members)
-            except Exception:
-                _LOG.exception("a subscriber of group %s failed", group)
+            tell(group, on_change, members)
+
+
+def tell(group: str, on_change: OnChange, members: Members) -> None:
+    """Call a subscriber; whatever it raises is logged."""
+    try:
+        on_change(members)
+    except Exception:
+        _LOG.exception("a subscriber of group %s failed", group)
 
 
 def close_to(group: str, groups: Iterable[str]) -> str:

@@ -39,7 +39,6 @@ TIMEOUT = 3.0  # seconds: of one member's call, and for reaching it
 RETRY_TIMEOUT = 10.0  # seconds for a call of a replicated group: it may have to elect a primary
 BACKGROUND_MAX = 1024  # calls of `first` whose answer nobody waits for any more
 WATCHED_MAX = 64
-POLL = 1.0  # seconds between two questions of a program that is attached to a node
 
 
 class Group:
@@ -126,7 +125,10 @@ class Group:
         self._tell()
 
     def on_change(self, callback: Callable[[Members], None]) -> Callable[[], None]:
-        """Tell the present members at once, then each change; returns what ends that."""
+        """Tell the present members at once, then each change; returns what ends that.
+
+        A program that is attached to a node asks it for them, and then once a second.
+        """
         token = object()
         end = self._registry.subscribe(self.name, lambda _: callback(self.members))
         self._listeners[token] = callback
@@ -138,14 +140,7 @@ class Group:
         return stop
 
     async def watch(self) -> AsyncIterator[Members]:
-        """The present members, then each change; who reads slowly gets the latest.
-
-        A program that is attached to a node asks it once a second.
-        """
-        if self._registry.is_attached:
-            async for members in self._poll():
-                yield members
-            return
+        """The present members, then each change; who reads slowly gets the latest."""
         queue: asyncio.Queue[Members] = asyncio.Queue(WATCHED_MAX)
 
         def put(members: Members) -> None:
@@ -157,15 +152,6 @@ class Group:
             stack.callback(self.on_change(put))
             while True:
                 yield await queue.get()
-
-    async def _poll(self) -> AsyncIterator[Members]:
-        told: Members | None = None
-        while True:
-            await self._registry.refresh(self.name, now=True)
-            if self.members != told:
-                told = self.members
-                yield told
-            await asyncio.sleep(POLL)
 
     # Settings ------------------------------------------------------------------------------------
 

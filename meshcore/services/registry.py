@@ -1,33 +1,36 @@
 """What a group needs of its node: who serves what, and how to ask them.
 
 A member of the mesh knows from the announced details. A program that is attached to a node asks
-that node, and believes what it was told for a second.
+that node, and believes what it was told for a second; it watches a group by asking again and again.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from meshcore.errors import MeshError, RPCConnectionError, RPCError
+from meshcore.errors import BusyError, MeshError, RPCConnectionError, RPCError
 from meshcore.router import Router
 from meshcore.services.calling import Request
-from meshcore.services.directory import Directory, Members, Offer, OnChange, offer_of
+from meshcore.services.directory import Directory, Members, Offer, OnChange, offer_of, tell
 from meshcore.services.replicated.carrier import Post
 from meshcore.services.replicated.client import ReplicatedClient
 
+_LOG = logging.getLogger("meshcore.services")
 GROUPS = "mesh:groups"
 SET = "mesh:service_set"
 PRIMARY = "mesh:set_primary"
 FRESH = 1.0  # seconds
 ASK_TIMEOUT = 3.0
+POLL = 1.0  # seconds between two questions of an attached program that watches a group
+FOLLOWING_MAX = 1024
 
 
 class Registry:
     """Of a member of the mesh."""
-
-    is_attached = False
 
     def __init__(
         self, directory: Directory, request: Request, post: Post, *, node_id: str, router: Router
@@ -75,6 +78,9 @@ class Registry:
         """Change settings of a service while it runs."""
         return await self.request(node, SET, [group, settings], timeout=ASK_TIMEOUT)
 
+    async def close(self) -> None:
+        """Tell of no more changes."""
+
     async def set_primary(self, group: str, node: str) -> None:
         """Have the replica on that node lead."""
         await self.refresh(group, now=True)
@@ -91,14 +97,13 @@ class Registry:
 class AttachedRegistry(Registry):
     """Of a program that is attached to a node."""
 
-    is_attached = True
-
     def __init__(
         self, directory: Directory, request: Request, post: Post, *, node_id: str, router: Router
     ) -> None:
         super().__init__(directory, request, post, node_id=node_id, router=router)
         self._known: dict[str, tuple[Offer, ...]] = {}
         self._asked_at = float("-inf")
+        self._following: set[asyncio.Task[None]] = set()
 
     async def refresh(self, group: str, *, now: bool = False) -> None:
         if not now and time.monotonic() < self._asked_at + FRESH:
@@ -120,7 +125,35 @@ class AttachedRegistry(Registry):
         return self._known.get(group, ())
 
     def subscribe(self, group: str, on_change: OnChange) -> Callable[[], None]:
-        raise RPCError("a program that is attached to a node cannot watch groups: ask again")
+        if len(self._following) >= FOLLOWING_MAX:
+            raise BusyError(f"{FOLLOWING_MAX} groups are watched here", may_have_run=False)
+        task = asyncio.get_running_loop().create_task(self._follow(group, on_change))
+        self._following.add(task)
+        task.add_done_callback(self._following.discard)
+
+        def end() -> None:
+            task.cancel()
+
+        return end
+
+    async def _follow(self, group: str, on_change: OnChange) -> None:
+        told: Members | None = None
+        while True:
+            try:
+                await self.refresh(group, now=True)
+            except MeshError as error:  # the node is away: what was known holds until it is back
+                _LOG.debug("who serves %s is not known now: %s", group, error)
+            else:
+                members = self.members(group)
+                if members != told:
+                    told = members
+                    tell(group, on_change, members)
+            await asyncio.sleep(POLL)
+
+    async def close(self) -> None:
+        for task in list(self._following):
+            task.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
 
 
 def plain_offers(offers: Iterable[Offer]) -> dict[str, Any]:

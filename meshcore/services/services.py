@@ -107,6 +107,7 @@ class Services:
         self._running = False
         await asyncio.gather(*(one.stop(grace) for one in list(self.served.values())))
         await asyncio.gather(*(group.close() for group in list(self._groups)))
+        await self.registry.close()
 
     def _on_ended(self, served: Served) -> None:
         if self.served.get(served.group) is served:

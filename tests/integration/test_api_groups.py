@@ -542,13 +542,20 @@ def test_a_program_that_is_attached_to_a_node_calls_and_watches_groups() -> None
                 return (await group.who()).ok == {"alpha": "alpha", "beta": "beta"}
 
             await eventually(both)
+            seen: list[tuple[str, ...]] = []
+            end = group.on_change(seen.append)
             watched = group.watch()
             assert await anext(watched) == ("alpha", "beta")
+            await eventually(lambda: seen == [("alpha", "beta")])
             with pytest.raises(RPCNotFoundError, match="did you mean desk"):
                 await client.group("desl").who()
             await nodes["beta"].stop()
             assert await anext(watched) == ("alpha",)
+            await eventually(lambda: seen == [("alpha", "beta"), ("alpha",)])
             await watched.aclose()
+            end()
+            client.group("desk").on_change(seen.append)  # ends with the program
+            await eventually(lambda: len(seen) == 3)
 
     run(scenario)
 
