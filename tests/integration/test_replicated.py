@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from meshcore import (
     Controller,
     FencedError,
     Node,
+    Request,
     RPCConnectionError,
     RPCError,
     RPCRemoteError,
@@ -87,10 +88,12 @@ class Trio:
         self.controller = await self._stack.enter_async_context(Controller(config))
         self.group = self.controller.group("count", timeout=10.0)
 
-    async def start(self, name: str, **settings: Any) -> None:
+    async def start(
+        self, name: str, *, make: Callable[[], Counter] = Counter, **settings: Any
+    ) -> None:
         data_dir = None if self.directory is None else self.directory / name
         one = node(name, peers=[self.controller.endpoints[0]], data_dir=data_dir)
-        counter = Counter()
+        counter = make()
         await one.serve(
             counter, group="count", replication=self.kind, replicas=3,
             **{"hang_after": 60.0, **settings},
@@ -434,3 +437,32 @@ def test_large_arguments_and_states_travel(tmp_path: Path) -> None:
 def _leads(controller: Controller, group: str) -> set[str]:
     offers = controller.services.directory.offers(group)
     return {offer.node for offer in offers if offer.role == "primary"}
+
+
+class Hooked(Counter):
+    """Its hooks are part of what it computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[tuple[str, str, Any]] = []
+
+    async def on_service_called(self, request: Request) -> None:
+        self.heard.append((request.client, request.method, request.args))
+        if request.method == "add":
+            request.args = [request.args[0] * 10]
+
+
+@KINDS
+def test_hooks_run_on_each_replica_and_see_who_called(kind: str) -> None:
+    async def scenario() -> None:
+        async with trio(kind, make=Hooked) as made:
+            assert await made.group.add(1) == 10
+            assert await made.group.get() == 10
+            await eventually(made.equal)
+            for counter in made.counters.values():
+                assert isinstance(counter, Hooked)
+                assert counter.heard[0] == ("oscar", "add", [1])
+            read = [("oscar", "get", [])]
+            assert sum(counter.heard[1:] == read for counter in made.counters.values()) == 1
+
+    run(scenario)

@@ -71,7 +71,7 @@ class Applying(Core):
 
     def _run(
         self,
-        call: tuple[bytes, float, int],
+        call: tuple[bytes, float, int, str],
         then: Callable[[bytes, float], None],
         *,
         read_only: bool = False,
@@ -79,8 +79,7 @@ class Applying(Core):
         """Have something run that is no entry."""
         self._run_token += 1
         self._running.append((self._run_token, then))
-        request, unix_time, seed = call
-        self._emit(Execute(self.epoch, self._run_token, 0, request, unix_time, seed, read_only))
+        self._emit(Execute(self.epoch, self._run_token, 0, *call, read_only))
 
     def _on_executed(self, epoch: int, outcomes: Iterable[tuple[int, bytes]], now: float) -> None:
         for token, answer in outcomes:
@@ -140,7 +139,8 @@ class Applying(Core):
         """Have a call run; False where that must wait for those before it."""
         body: Call = entry.body
         key = body.session, body.number
-        if not self._is_new(*key):
+        held = self.sessions.get(body.session)
+        if held is None or not self._is_new(*key):
             # It had its effect before (or its session is gone): it has none now.
             if self._replaying:
                 return False
@@ -155,7 +155,7 @@ class Applying(Core):
         self._run_token = token = self._run_token + 1
         self._running.append((token, entry))
         self._out.append(
-            Execute(self.epoch, token, entry.index, body.request, body.time, body.seed)
+            Execute(self.epoch, token, entry.index, body.request, body.time, body.seed, held.client)
         )
         return True
 

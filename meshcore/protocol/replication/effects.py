@@ -49,6 +49,7 @@ class Execute:
     request: bytes
     time: float
     seed: int
+    client: str = ""  # who opened the session
     read_only: bool = False
 
 

@@ -39,6 +39,7 @@ class Read:
     request: bytes
     time: float
     seed: int
+    client: str
     round: int  # that must be confirmed
     barrier: int  # that must be applied, before it is run and before it is answered
     running: bool = False
@@ -148,7 +149,12 @@ class Serving(Applying):
             self._ran_to = self._append(Kind.CALL, self._body_of(call, answer, seed))
             self._run_backlog()
 
-        self._run((call.request, call.time, seed), then)
+        self._run((call.request, call.time, seed, self._client_of(call.session)), then)
+
+    def _client_of(self, session: int) -> str:
+        """Who opened it; "" where it is gone."""
+        held = self.sessions.get(session)
+        return "" if held is None else held.client
 
     def _attend(self, ref: int, session: int, number: int, now: float) -> None:
         """Answer when that request has had its effect here (active)."""
@@ -200,7 +206,8 @@ class Serving(Applying):
             self._refuse(call.ref, Refusal.BUSY)
             return
         seed = self.rng.getrandbits(53)
-        read = Read(call.ref, call.request, call.time, seed, self.round + 1, self.commit)
+        client = self._client_of(call.session)
+        read = Read(call.ref, call.request, call.time, seed, client, self.round + 1, self.commit)
         self._reads.append(read)
         self._read_since_flush = True
         self._run_reads()
@@ -220,7 +227,7 @@ class Serving(Applying):
             read.barrier = max(read.barrier, self._ran_to)
             self._finish_reads(now)
 
-        self._run((read.request, read.time, read.seed), then, read_only=True)
+        self._run((read.request, read.time, read.seed, read.client), then, read_only=True)
 
     def _finish_reads(self, now: float) -> None:
         reads = self._reads

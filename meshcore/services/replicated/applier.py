@@ -144,7 +144,7 @@ class Applier:
             method = instance.method(name)
             instance.service.set_draws((effect.time, effect.seed))
             try:
-                value = await instance.invoke(method, args, kwargs, "", effect.index)
+                value = await instance.invoke(method, args, kwargs, effect.client, effect.index)
                 answer = encode_outcome(value)
             finally:
                 instance.done += 1
