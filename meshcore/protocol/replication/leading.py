@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from meshcore.protocol.replication import quorum
+from meshcore.protocol.replication.batching import Batching
 from meshcore.protocol.replication.core import Leadership, Role
 from meshcore.protocol.replication.effects import ReleaseLease, StateChanged
 from meshcore.protocol.replication.messages import Append, Appended, Taken
@@ -24,7 +25,6 @@ from meshcore.protocol.replication.serving import Serving
 from meshcore.protocol.replication.transfer import Sending
 
 IN_FLIGHT_MAX: Final = 8  # messages with entries to one replica
-BATCHES_MAX: Final = 2  # that are written and sent, and not committed
 COUNT_MAX: Final = 256  # entries in a message
 BYTES_MAX: Final = 32 * 1024  # of a message, unless one entry is larger
 AWAY: Final = 10.0  # seconds without a reply: nothing is kept for it any more
@@ -51,7 +51,7 @@ class Leading(Serving):
         self._rounds: deque[tuple[int, float]] = deque()  # not confirmed yet, and when they began
         self._confirmed_at = 0.0
         self._beat_at = 0.0
-        self._batches: deque[int] = deque()  # last entries of what is not committed yet
+        self._batches = Batching()
         self._flushed = 0  # entries up to there were given to the disk and sent
         self._empty_index = 0
         self._lease_until = 0.0
@@ -65,7 +65,7 @@ class Leading(Serving):
         self._rounds.clear()
         self._confirmed_at = now
         self._flushed = self.journal.last
-        self._batches.clear()
+        self._batches = Batching()
         self.peers = {other: self._new_progress(now) for other in self.others()}
         self._empty_index = self._append(Kind.EMPTY)
         self._emit(StateChanged())
@@ -120,30 +120,24 @@ class Leading(Serving):
         if self.role is not Role.PRIMARY:
             return
         last = self.journal.last
-        if last > self._flushed and self._may_flush():
+        waiting = last - self._flushed
+        if waiting and self._batches.may_begin(waiting, now):
             while self._flushed < last:  # in the pieces in which it is sent
                 entries = self.journal.since(
                     self._flushed + 1, count_max=COUNT_MAX, bytes_max=BYTES_MAX
                 )
                 self._flushed = entries[-1].index
                 self._persist(self._count, entries=entries)
-            self._batches.append(last)
+            self._batches.began(last, waiting, now)
         if self._read_since_flush:
             self._beat(now)  # reads need a round that begins after they came
             return
         for name, peer in self.peers.items():
             self._send_entries(name, peer, now)
 
-    def _may_flush(self) -> bool:
-        """Whether few enough batches are on their way: what comes meanwhile is one batch.
-
-        Under load that makes few large batches out of many small ones, and each costs every replica
-        a write and two messages; a single call never waits for it.
-        """
-        batches = self._batches
-        while batches and batches[0] <= self.commit:
-            batches.popleft()
-        return len(batches) < BATCHES_MAX
+    def _flush_at(self) -> float:
+        """When what has come is to be flushed even if no more comes."""
+        return float("inf") if self.journal.last == self._flushed else self._batches.next_at()
 
     def _beat(self, now: float) -> None:
         """Begin a round: everybody gets a message, with entries or without."""
@@ -285,6 +279,7 @@ class Leading(Serving):
 
     def _commit_to(self, index: int, now: float) -> None:
         self.commit = index
+        self._batches.committed(index, self.journal.last - self._flushed, now)
         self._advance(now)
         self._after_advance(now)
 
@@ -297,7 +292,8 @@ class Leading(Serving):
                 self._own_from, self._ran_to = self._empty_index, 0
             self._become_ready(now)
             self._emit(StateChanged())
-        if self.journal.last > self._flushed and self._may_flush():
+        waiting = self.journal.last - self._flushed
+        if waiting and self._batches.may_begin(waiting, now):
             self._flush(now)
         if self._backlog:
             self._run_backlog()

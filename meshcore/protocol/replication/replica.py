@@ -164,6 +164,7 @@ class Replica(Following):
             else:
                 self._look_at_hand_over(now)
         if self.role is Role.PRIMARY:
+            self._flush(now)
             if now >= self._beat_at:
                 self._beat(now)
                 self._look_at_members(now)
@@ -179,7 +180,7 @@ class Replica(Following):
             return None
         at = self._election_at
         if self.role is Role.PRIMARY:
-            at = min(self._beat_at, self._majority_until())
+            at = min(self._beat_at, self._majority_until(), self._flush_at())
             if self._handing_over:
                 at = min(at, self._hand_over_until)
             if self.leadership is Leadership.LEASE:
