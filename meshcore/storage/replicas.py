@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,7 @@ from meshcore.protocol.replication.plain import (
 from meshcore.protocol.replication.records import Entry, Stored
 from meshcore.storage.sqlite import Schema, prepare, transaction
 
+_LOG = logging.getLogger("meshcore.storage")
 APPLICATION_ID = 0x6D657367  # "mesg"
 SCHEMA_VERSION = 2
 _SCHEMA = """
@@ -42,6 +45,7 @@ CREATE TABLE entries (first INTEGER PRIMARY KEY, data BLOB NOT NULL);
 _PUT = "INSERT OR REPLACE INTO about VALUES (?, ?)"
 _DELETE_BEFORE = """DELETE FROM entries
 WHERE first < (SELECT max(first) FROM entries WHERE first <= ?)"""
+SLOW = 0.5  # seconds for a write that are worth a line in the log
 WAL_BYTES_KEPT = 16 * 1024 * 1024
 
 
@@ -199,12 +203,16 @@ class ReplicaStore:
                 jobs.append(job)
             if not jobs:
                 return
+            began = time.monotonic()
             try:
                 self._write(jobs)
             except Exception as error:  # whatever it is, nothing may be acknowledged any more
                 self._failed = True
                 self._tell(failed, str(error) or type(error).__name__)
                 return
+            took = time.monotonic() - began
+            if took >= SLOW:
+                _LOG.warning("%s: the disk took %.1f s for one write", self._path, took)
             self._tell(written, jobs)
 
     def _tell(self, function: Callable[[Any], None], argument: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -298,3 +299,14 @@ def test_a_file_that_is_not_ours_is_named(tmp_path: Path, statement: str, text: 
     _spoil(path, statement)
     with pytest.raises(ConfigError, match=text):
         ReplicaStore(path)
+
+
+def test_a_disk_that_is_slow_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "x.db", Persist(1, term=1))
+    assert caplog.messages == []
+    monkeypatch.setattr("meshcore.storage.replicas.SLOW", 0.0)
+    write(tmp_path / "y.db", Persist(1, term=1))
+    (message,) = caplog.messages
+    assert re.fullmatch(r".*y\.db: the disk took 0\.\d s for one write", message)
