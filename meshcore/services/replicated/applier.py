@@ -98,6 +98,8 @@ class Applier:
             while self._work:
                 async with self._instance.turn:
                     await self._run_some(loop)
+                if self._work:
+                    await asyncio.sleep(0)  # what was answered leaves, and others get the loop
             self._wake = loop.create_future()
             await self._wake
 
