@@ -142,6 +142,7 @@ class ReplicatedClient:
     ) -> tuple[str, list[Any]]:
         """Ask until somebody gives a last word: an answer, or that it will never be one."""
         pause, patience, last = PAUSE, TRY, ""
+        late: _Late | None = None
         while True:
             left = deadline - time.monotonic()
             if left <= 0:
@@ -159,6 +160,8 @@ class ReplicatedClient:
                         asked.append(node)
                     self._suspect(node)
                     patience = min(patience * 1.5, TRY_MAX)
+                    if late is None:
+                        late = _Late(node, self._post(node, directive, payload(), timeout=TRY_MAX))
                     continue
                 except MeshError as error:
                     last = str(error)
@@ -178,8 +181,17 @@ class ReplicatedClient:
                     self._primary = hint if known else None
                     if known and hint != node:
                         continue  # it knows who leads
-            await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+            seconds = min(pause, max(0.0, deadline - time.monotonic()))
             pause = min(pause * 2, PAUSE_MAX)
+            if late is None:
+                await asyncio.sleep(seconds)
+            elif await late.is_done(seconds):
+                reply = late.reply()
+                if reply is not None and (reply[0] == 0 or _is_last_word(reply[0], asked)):
+                    self._suspects.pop(late.node, None)
+                    self._primary = late.node
+                    return late.node, reply
+                late = None
 
     def _send(
         self, node: str, directive: str, payload: list[Any], timeout: float
@@ -286,6 +298,33 @@ class ReplicatedClient:
         session.gone = True
         if session in self._sessions:
             self._sessions.remove(session)
+
+
+class _Late:
+    """One who did not answer in time is asked again, beside the others: it may only be slow.
+
+    Or all calls would wait for as long as it is a suspect where its disk stood still for a moment,
+    and everybody else names it as the one who leads.
+    """
+
+    def __init__(self, node: str, future: asyncio.Future[Any]) -> None:
+        self.node = node
+        self._future = future
+        future.add_done_callback(_look_at)  # nobody may be left to do it
+
+    async def is_done(self, seconds: float) -> bool:
+        """Whether it has answered, or never will, within so many seconds."""
+        await asyncio.wait([self._future], timeout=seconds)
+        return self._future.done()
+
+    def reply(self) -> list[Any] | None:
+        """What it said; None where it said nothing."""
+        return None if _look_at(self._future) else self._future.result()
+
+
+def _look_at(future: asyncio.Future[Any]) -> bool:
+    """Whether it failed."""
+    return future.cancelled() or future.exception() is not None
 
 
 def _is_last_word(word: Any, asked: list[str]) -> bool:

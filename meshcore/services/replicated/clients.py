@@ -15,10 +15,8 @@ Take = Callable[[Reply, str], None]  # and a traceback where there is one
 
 
 class Clients:
-    """Args:
-    machine: gives the replica; None where there is none yet, or no more.
-    perform: does what the replica wants.
-    tracebacks: of the latest failures, by their answers.
+    """`machine` gives the replica, None where there is none yet, or no more; `perform` does what it
+    wants; `tracebacks` are those of the latest failures, by their answers.
     """
 
     def __init__(

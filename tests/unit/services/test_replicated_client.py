@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -18,7 +19,13 @@ from meshcore.errors import (
 )  # fmt: skip
 from meshcore.services.directory import Offer
 from meshcore.services.outcome import encode_outcome
-from meshcore.services.replicated.client import SESSION, SUBMIT, ReplicatedClient
+from meshcore.services.replicated.client import (
+    SESSION,
+    SUBMIT,
+    SUSPECT,
+    TRY,
+    ReplicatedClient,
+)  # fmt: skip
 from meshcore.services.replicated.hedging import ATTEND, HEDGE
 
 Answer = list[Any] | Exception
@@ -236,4 +243,51 @@ def test_nobody_else_is_asked_for_what_is_answered_soon() -> None:
             await asyncio.sleep(HEDGE / 20)
         assert {payload[5] for _, payload in nodes.asked if len(payload) == 6} == {0}
 
+    run(scenario)
+
+
+def test_a_primary_that_stood_still_for_a_moment_is_asked_again_before_it_is_no_suspect() -> None:
+    """Everybody names it, and all calls waited until it was none (2.7 s for a disk of 0.6 s)."""
+
+    class Still(Nodes):
+        async def request(
+            self, node: str, directive: str, payload: Any, *, timeout: float | None
+        ) -> Any:
+            if directive == SESSION:
+                return [0, 7]
+            self.asked.append((node, payload))
+            if node != "a":
+                return ["not_primary", "a/1"]
+            async with asyncio.timeout(timeout):
+                await goes_on.wait()
+            return GOOD
+
+        def post(
+            self, node: str, directive: str, payload: Any, *, timeout: float
+        ) -> asyncio.Future[Any]:
+            return translated(super().post(node, directive, payload, timeout=timeout))
+
+    def translated(future: asyncio.Future[Any]) -> asyncio.Future[Any]:
+        told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def take(done: asyncio.Future[Any]) -> None:
+            if done.exception() is not None:
+                told.set_exception(DeadlineExceededError("late", may_have_run=True))
+            elif not told.done():
+                told.set_result(done.result())
+
+        future.add_done_callback(take)
+        return told
+
+    async def scenario() -> None:
+        client = Still([]).client()
+        calls = [asyncio.ensure_future(call(client)) for _ in range(3)]
+        await asyncio.sleep(TRY + 0.1)
+        later = asyncio.ensure_future(call(client))
+        goes_on.set()
+        began = time.monotonic()
+        assert await asyncio.gather(*calls, later) == [42] * 4
+        assert time.monotonic() - began < SUSPECT / 2
+
+    goes_on = asyncio.Event()
     run(scenario)
