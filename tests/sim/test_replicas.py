@@ -75,7 +75,7 @@ def test_tight_runs_meet_their_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     watch(Host, "_fail", lambda _: "failed disk")
     for seed in range(12):
         run_seed(seed, Replication.PASSIVE, is_tight=True)
-    for label in ("first part", "later part", "evicted", "members 2", "failed disk"):
+    for label in ("first part", "later part", "evicted", "members 4", "failed disk"):
         assert met.get(label, 0) > 1, (label, met)
 
 
