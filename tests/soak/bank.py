@@ -1,7 +1,7 @@
 """`bin/soak bank [SECONDS] [SEED]`: the bank counter under load, its processes killed and frozen.
 
 Active, passive, and passive with leases of an etcd (where there is one): 120 seconds each. The
-longest wait of a client may be 3 s, 8 s while the primary is frozen; 9 s with leases.
+longest wait of a client may be 3 s, 8 s while the primary is frozen; 9 s and 15 s with leases.
 """
 
 from __future__ import annotations
