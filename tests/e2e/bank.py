@@ -41,8 +41,8 @@ class Plan:
 
 
 ACTIVE, PASSIVE = Plan("active"), Plan("passive")
-# A lease lives 5 s, whoever has it dead or frozen, and etcd ends it up to a second later; it may then
-# go to one who lacks entries, and gives it back.
+# A lease lives 5 s, whoever has it dead or frozen, and etcd ends it up to a second later; it may
+# then go to one who lacks entries, and gives it back.
 LEASES = Plan(
     "passive", ("freeze", "primary"), frozen=9.0, wait_max=9.0, frozen_wait_max=15.0,
     leadership="etcd",
