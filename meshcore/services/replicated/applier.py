@@ -77,6 +77,7 @@ class Applier:
     async def stop(self) -> None:
         """Run nothing more; a call that does not let itself be cancelled is left behind."""
         self._outcomes.clear()
+        self._wake = None
         if self._task is not None:
             self._end(self._task)
             self._task = None

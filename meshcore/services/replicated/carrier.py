@@ -32,6 +32,7 @@ SMALL_BYTES = 24 * 1024  # a request of this and one message more still travels 
 WAITING_MAX = 256  # messages to one replica
 OWED_MAX = 2  # requests of one replica that wait for what it is told
 OWED_WAIT = TIMEOUT / 2  # seconds
+SENDERS_MAX = 64  # to whom something may be owed; a group has 31 members at most
 _ASKING = frozenset({Append, Part, Vote})
 Respond = Callable[[list[Any] | None], None]
 
@@ -48,7 +49,7 @@ class Carrier:
     """Of the replica `own` of a group; `said` is called with what another one responds."""
 
     def __init__(
-        self, post: Post, said: Callable[[str, list[Any]], None], *, group: str, own: str
+        self, post: Post, said: Callable[[str, Any], None], *, group: str, own: str
     ) -> None:
         self._post = post
         self._said = said
@@ -74,11 +75,23 @@ class Carrier:
             respond(None)
             return
         now = time.monotonic()
-        owed = self._owed.setdefault(to, deque())
+        owed = self._owed.get(to)
+        if owed is None:
+            if len(self._owed) >= SENDERS_MAX:  # ids of replicas that are no more, mostly
+                self._forget_senders(now)
+            if len(self._owed) >= SENDERS_MAX:
+                respond(None)
+                return
+            owed = self._owed[to] = deque()
         self._drop_owed(owed, now)
         if len(owed) >= OWED_MAX:
             owed.popleft()[1](None)
         owed.append((now, respond))
+
+    def _forget_senders(self, now: float) -> None:
+        for owed in self._owed.values():
+            self._drop_owed(owed, now)
+        self._owed = {to: owed for to, owed in self._owed.items() if owed}
 
     def _drop_owed(self, owed: deque[tuple[float, Respond]], now: float) -> None:
         """Those whose sender may have given up: what it is told must not go there."""
@@ -126,7 +139,7 @@ class Carrier:
         if not future.cancelled() and future.exception() is None and future.result() is not None:
             try:
                 self._said(to, future.result())
-            except (BadMessage, TypeError) as error:
+            except BadMessage as error:
                 self._log(f"{node_of(to)} responds with what is no message: {error}")
         if self._waiting[to]:
             self._flush_to(to, self._waiting[to])

@@ -184,8 +184,10 @@ class ReplicaHost:
         self._hear(sender, heard)
         return ""
 
-    def _on_said(self, sender: str, messages: list[Any]) -> None:
-        """What another replica says in response."""
+    def _on_said(self, sender: str, messages: Any) -> None:
+        """What another replica says in response; BadMessage where that is nothing."""
+        if not isinstance(messages, list):
+            raise BadMessage("a response is a list of messages")
         if self._running() is not None:
             self._hear(sender, [decode(plain) for plain in messages])
 

@@ -207,3 +207,20 @@ def test_a_refusal_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     assert [record.getMessage() for record in caplog.records] == [
         "group bank: b refuses a message: a/1 is of the group g, this of h"
     ]
+
+
+def test_senders_to_whom_nothing_is_owed_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        carrier, _ = await _carrier()
+        got = Responses()
+        for number in range(3 * module.SENDERS_MAX):
+            carrier.owe(f"b/{number}", got.got.append, [beat(1)])
+            assert len(carrier._owed) <= module.SENDERS_MAX
+        assert got.got == [None] * (2 * module.SENDERS_MAX)  # too many at once
+        monkeypatch.setattr(module, "OWED_WAIT", 0.0)
+        carrier.owe("c/3", got.got.append, [beat(1)])
+        assert list(carrier._owed) == ["c/3"]
+        carrier.close()
+        assert got.got == [None] * (3 * module.SENDERS_MAX + 1)
+
+    asyncio.run(scenario())
