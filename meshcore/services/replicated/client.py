@@ -32,7 +32,7 @@ from meshcore.protocol.replication.sessions import WINDOW
 from meshcore.services.directory import Offer
 from meshcore.services.outcome import encode_request, outcome_of
 from meshcore.services.replicated.carrier import Post
-from meshcore.services.replicated.hedging import FLAGS, Hedging
+from meshcore.services.replicated.hedging import FLAGS, Hedging, has_failed
 
 SUBMIT = "mesh:submit"
 SESSION = "mesh:session"
@@ -160,8 +160,10 @@ class ReplicatedClient:
                         asked.append(node)
                     self._suspect(node)
                     patience = min(patience * 1.5, TRY_MAX)
-                    if late is None:
-                        late = _Late(node, self._post(node, directive, payload(), timeout=TRY_MAX))
+                    left = deadline - time.monotonic()
+                    if late is None and left > 0:
+                        again = self._post(node, directive, payload(), timeout=min(left, TRY_MAX))
+                        late = _Late(node, again)
                     continue
                 except MeshError as error:
                     last = str(error)
@@ -310,7 +312,7 @@ class _Late:
     def __init__(self, node: str, future: asyncio.Future[Any]) -> None:
         self.node = node
         self._future = future
-        future.add_done_callback(_look_at)  # nobody may be left to do it
+        future.add_done_callback(has_failed)  # nobody may be left to look at it
 
     async def is_done(self, seconds: float) -> bool:
         """Whether it has answered, or never will, within so many seconds."""
@@ -319,12 +321,7 @@ class _Late:
 
     def reply(self) -> list[Any] | None:
         """What it said; None where it said nothing."""
-        return None if _look_at(self._future) else self._future.result()
-
-
-def _look_at(future: asyncio.Future[Any]) -> bool:
-    """Whether it failed."""
-    return future.cancelled() or future.exception() is not None
+        return None if has_failed(self._future) else self._future.result()
 
 
 def _is_last_word(word: Any, asked: list[str]) -> bool:

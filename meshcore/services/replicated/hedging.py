@@ -60,7 +60,12 @@ class Hedging:
             self._timer = loop.call_at(watched[0][0], self._look)
 
 
+def has_failed(future: asyncio.Future[Any]) -> bool:
+    """Whether it is done, and has no result; its error counts as seen."""
+    return future.done() and (future.cancelled() or future.exception() is not None)
+
+
 def _take(first: asyncio.Future[Any], second: asyncio.Future[Any]) -> None:
     # Whatever else it says is of no use: the reply of the first is waited for anyway.
-    if second.exception() is None and second.result()[0] == 0 and not first.done():
+    if not has_failed(second) and second.result()[0] == 0 and not first.done():
         first.set_result(second.result())
