@@ -27,8 +27,8 @@ def test_a_primary_that_wakes_up_beside_the_next_holder_of_the_lease_answers_not
     tmp_path: Path,
 ) -> None:
     server = Server(tmp_path)
-    server.start()
     try:
+        server.start()
         measured = event_loop.run(bank.run(bank.LEASES, 1.0, etcd=server.url))
     finally:
         server.stop()

@@ -14,6 +14,7 @@ import pytest
 from meshcore import (
     ActionError,
     BadPayloadError,
+    BusyError,
     ClosedError,
     Config,
     ConfigError,
@@ -529,7 +530,9 @@ def test_a_member_that_cannot_be_reached_is_given_up_after_the_network_timeout()
     run(scenario)
 
 
-def test_a_program_that_is_attached_to_a_node_calls_and_watches_groups() -> None:
+def test_a_program_that_is_attached_to_a_node_calls_and_watches_groups(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def scenario() -> None:
         async with (
             desks("alpha", "beta") as (_, nodes, _),
@@ -556,6 +559,9 @@ def test_a_program_that_is_attached_to_a_node_calls_and_watches_groups() -> None
             end()
             client.group("desk").on_change(seen.append)  # ends with the program
             await eventually(lambda: len(seen) == 3)
+            monkeypatch.setattr("meshcore.services.registry.FOLLOWING_MAX", 1)
+            with pytest.raises(BusyError, match="1 groups are watched here"):
+                group.on_change(seen.append)
 
     run(scenario)
 

@@ -218,25 +218,26 @@ def test_a_disk_lost_while_an_absent_member_is_replaced_stops_nothing() -> None:
     assert group.answer(group.call(leads, session, 1)) == "1"
 
 
-def test_a_spare_joins_before_the_absent_one_leaves() -> None:
+def _where_c_is_absent() -> Group:
+    """For so long that D, a spare, may take its place; but nobody has heard of D yet."""
     group = Group()
     group.start(D, Stored.new(THREE))
     group.lead()
     group.cut = {C}
     _show(group, A, B)
     group.pass_time(61.0)
+    return group
+
+
+def test_a_spare_joins_before_the_absent_one_leaves() -> None:
+    group = _where_c_is_absent()
     _show(group, A, B, D)
     group.pass_time(2.0)
     assert _members_entries(group, A) == [[A, B, C, D], [A, B, D]]
 
 
 def test_an_absent_member_that_is_back_before_it_left_stays_and_the_new_one_leaves() -> None:
-    group = Group()
-    group.start(D, Stored.new(THREE))
-    group.lead()
-    group.cut = {C}
-    _show(group, A, B)
-    group.pass_time(61.0)
+    group = _where_c_is_absent()
     group.slow_disk = {B}
     _show(group, A, B, D)
     group.pass_time(1.0)
@@ -249,12 +250,7 @@ def test_an_absent_member_that_is_back_before_it_left_stays_and_the_new_one_leav
 
 
 def test_who_learnt_for_nothing_is_a_spare_again() -> None:
-    group = Group()
-    group.start(D, Stored.new(THREE))
-    group.lead()
-    group.cut = {C}
-    _show(group, A, B)
-    group.pass_time(61.0)
+    group = _where_c_is_absent()
     group.slow_disk = {D}
     _show(group, A, B, D)
     group.pass_time(1.0)
